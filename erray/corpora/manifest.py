@@ -1,0 +1,148 @@
+"""A corpus that is a CSV or Parquet file with a row per clip.
+
+Columns: ``clip_id``, ``media`` (relative to the corpus root) and ``split`` are required;
+``start_s``, ``end_s`` (seconds in the medium, empty: from its start, to its end), ``group``
+(empty: the medium), ``label`` (empty: unlabelled), ``transcript`` (an empty field of a CSV is an
+unknown transcript; Parquet tells null from the empty string) are optional.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from erray.config import Corpus
+from erray.corpora.media_root import resolve_media
+from erray.errors import UserError
+from erray.labels import LABEL_SETS, LabelSet
+from erray.records import Clip
+
+REQUIRED = ("clip_id", "media", "split")
+OPTIONAL = ("start_s", "end_s", "group", "label", "transcript")
+_TEXT_COLUMNS = ("clip_id", "media", "split", "group", "label", "transcript")
+_MAX_SHOWN = 10
+_WRONG_WIDTH = "\0"  # marks a CSV row whose number of fields differs; no header can hold it
+
+
+def read_manifest(config: Corpus) -> list[Clip]:
+    """Read the manifest of ``config``.
+
+    Raises:
+        UserError: no root, no manifest, missing or unknown columns, or bad rows: each with its
+            line number (CSV) or row number (Parquet) and reason.
+    """
+    path = _manifest_path(config)
+    labels = LABEL_SETS[config.labels]
+    clips: list[Clip] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for where, row in _rows(path):
+        try:
+            clip = _clip(row, config.root, labels)
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        if clip.clip_id in seen:
+            problems.append(f"{where}: clip_id {clip.clip_id!r} repeats {seen[clip.clip_id]}")
+            continue
+        seen[clip.clip_id] = where
+        clips.append(clip)
+    if problems:
+        more = f"; and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
+        shown = "; ".join(problems[:_MAX_SHOWN])
+        raise UserError(f"{path}: {len(problems)} bad rows, nothing was read: {shown}{more}")
+    if not clips:
+        raise UserError(f"{path}: expected at least one clip, found none")
+    return clips
+
+
+def _manifest_path(config: Corpus) -> Path:
+    if not config.root:
+        raise UserError("corpus.root is not set: give the folder of the media, -o corpus.root=DIR")
+    if not Path(config.root).is_dir():
+        raise UserError(f"corpus.root {config.root!r} is not a folder")
+    path = Path(config.root) / config.manifest
+    if path.suffix not in {".csv", ".parquet"}:
+        raise UserError(f"corpus.manifest {config.manifest!r}: expected .csv or .parquet")
+    if not path.is_file():
+        raise UserError(f"no manifest at {path}: set corpus.manifest")
+    return path
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if path.suffix == ".parquet":
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path} is not a Parquet file: {error}") from None
+        _check_columns(path, table.column_names)
+        for i, row in enumerate(table.to_pylist()):
+            yield f"row {i + 1}", row
+        return
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(path, reader.fieldnames or [])
+            for record in reader:
+                wrong = None in record or None in record.values()
+                fields = {_WRONG_WIDTH: True} if wrong else record
+                yield f"line {reader.line_num}", {k: v or None for k, v in fields.items()}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def _check_columns(path: Path, found: Any) -> None:
+    missing = [c for c in REQUIRED if c not in found]
+    unknown = [str(c) for c in found if c not in (*REQUIRED, *OPTIONAL)]
+    if missing or unknown:
+        raise UserError(
+            f"{path}: missing columns: {', '.join(missing) or 'none'}; "
+            f"unknown columns: {', '.join(unknown) or 'none'}; "
+            f"expected {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}"
+        )
+
+
+def _clip(row: Mapping[str, Any], root: str, labels: LabelSet) -> Clip:
+    if _WRONG_WIDTH in row:
+        raise ValueError("number of fields differs from the header")
+    text = {name: _text(row.get(name), name) for name in _TEXT_COLUMNS}
+    media = text["media"] or ""
+    resolve_media(root, media)
+    if text["label"]:
+        labels.index(text["label"])
+    return Clip(
+        clip_id=text["clip_id"] or "",
+        media=media,
+        split=text["split"] or "",
+        group=text["group"] or media,
+        start_s=_seconds(row.get("start_s"), "start_s"),
+        end_s=_seconds(row.get("end_s"), "end_s"),
+        label=text["label"] or None,
+        transcript=text["transcript"],
+    )
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, expected text")
+    return value if value is None or name == "transcript" else value.strip()
+
+
+def _seconds(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}, expected seconds") from None
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} is {value!r}, expected seconds")
+    return seconds
