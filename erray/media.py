@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from erray.errors import MediaError
 
-# Names of FFmpeg demuxers. Left out on purpose: hls, dash, concat, sdp, image sequences, raw streams.
-FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,flac,mp3,aac,amr".split(",")
-)  # fmt: skip
+# Names of FFmpeg demuxers. Left out on purpose: hls, dash, concat, sdp and image sequences, which
+# open other files, and raw streams, which have no clock.
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,flac,mp3,aac,amr"
 
 # A decoder needs data from before the first wanted frame or sample: B-frames whose key frame
 # lies behind their time stamp, the bit reservoir of MP3, the overlap of AAC and Opus.
@@ -253,7 +252,9 @@ def read_waveform(
         stream = container.streams.audio[0]
         if span_start_s > SEEK_MARGIN_S:
             try:
-                container.seek(int((span_start_s - SEEK_MARGIN_S) / stream.time_base), stream=stream)
+                container.seek(
+                    int((span_start_s - SEEK_MARGIN_S) / stream.time_base), stream=stream
+                )
             except av.FFmpegError:
                 container.seek(0)
         sound = _Sound(rate_hz)
@@ -339,7 +340,7 @@ def _opened(path: Path, limits: MediaLimits) -> Iterator[Any]:
     if path.stat().st_size == 0:
         raise MediaError(f"empty: {path} has no bytes")
     options = {
-        "format_whitelist": ",".join(FORMATS),
+        "format_whitelist": FORMATS,
         "protocol_whitelist": "file",
         "max_pixels": str(limits.max_pixels),
     }
