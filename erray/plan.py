@@ -1,0 +1,123 @@
+"""What a recipe wants extracted: fingerprints, keys, and what is still pending. No Ray here.
+
+Every stage has a fingerprint of all that shapes its rows, and every row a key made of that
+fingerprint and of the content it is computed from. Changing a setting or a file changes keys;
+nothing else is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from erray.config import Recipe, fingerprint
+from erray.encoders import make_encoder
+from erray.faces.detect import DetectorConfig, MtcnnDetector
+from erray.faces.track import TrackerConfig
+from erray.records import DONE, Clip
+from erray.store import RunFolder, latest_status, row_key
+
+TRACKS = "tracks"
+_TRACKS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages of a recipe: ``tracks`` first, then one per stream."""
+
+    recipe: Recipe
+
+    @cached_property
+    def modalities(self) -> dict[str, str]:
+        """Stream name to modality, in the recipe's order."""
+        return {name: encoder.modality for name, encoder in self._encoders.items()}
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Stream name to number of values per tick."""
+        return {name: encoder.width for name, encoder in self._encoders.items()}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Stage name to fingerprint."""
+        prints = {TRACKS: fingerprint(self._tracks_settings())}
+        clock = {"clock_hz": self.recipe.corpus.clock_hz}
+        for name, encoder in self._encoders.items():
+            prints[name] = fingerprint(
+                {
+                    "encoder": name,
+                    "version": encoder.version,
+                    "config": asdict(encoder.config),
+                    "weights": encoder.weights_sha256,
+                    "reads": prints[TRACKS] if encoder.modality == "face" else clock,
+                }
+            )
+        return prints
+
+    @property
+    def detector(self) -> DetectorConfig | None:
+        """Settings of the face detector; None where no stream asks for faces."""
+        if "face" not in self.modalities.values():
+            return None
+        faces = self.recipe.faces
+        return DetectorConfig(
+            min_face_px=faces.min_face_px,
+            confidence=faces.confidence,
+            frame_side_px=faces.frame_side_px,
+        )
+
+    @property
+    def tracker(self) -> TrackerConfig:
+        """Settings of the tracker and of the crops."""
+        faces = self.recipe.faces
+        return TrackerConfig(
+            stride=faces.stride, crop_size_px=faces.crop_size_px, jpeg_quality=faces.jpeg_quality
+        )
+
+    def key(self, stage: str, clip: Clip) -> str:
+        """Return the key of a clip's row in ``stage``: content and settings, never a name."""
+        parts: list[object] = [clip.file_sha256, clip.start_s, clip.end_s]
+        if self.modalities.get(stage) == "text":
+            parts += [clip.transcript, clip.words]
+        return row_key(self.fingerprints[stage], *parts)
+
+    def wanted(self, stage: str, clips: Iterable[Clip]) -> dict[str, Clip]:
+        """Key to clip; clips of equal content share one row."""
+        return {self.key(stage, clip): clip for clip in clips}
+
+    @cached_property
+    def _encoders(self) -> dict[str, Any]:
+        return {name: make_encoder(name, opts) for name, opts in self.recipe.streams.items()}
+
+    def _tracks_settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "version": _TRACKS_VERSION,
+            "clock_hz": self.recipe.corpus.clock_hz,
+        }
+        if self.detector:
+            # where and in which batches the detector runs changes no result
+            detector = asdict(self.detector) | {"device": None, "batch_size": None}
+            settings |= {
+                "detector": detector,
+                "detector_version": MtcnnDetector.version,
+                "weights": MtcnnDetector.weights_sha256,
+                "tracker": asdict(self.tracker),
+            }
+        return settings
+
+
+def states(run: RunFolder) -> dict[str, str]:
+    """Key to ``done`` or ``rejected`` over every stage and fingerprint of the run."""
+    rows = latest_status(run.status.read(columns=["key", "state"]))
+    return {key: row["state"] for key, row in rows.items()}
+
+
+def pending(wanted: dict[str, Clip], states: dict[str, str], *, retry: bool) -> dict[str, Clip]:
+    """Wanted minus present; what was rejected stays so unless ``retry``."""
+    return {
+        key: clip
+        for key, clip in wanted.items()
+        if key not in states or (retry and states[key] != DONE)
+    }
