@@ -1,0 +1,122 @@
+"""What the fusion models share: an encoder per stream, and how it is configured.
+
+Shapes as in ``erray.models.blocks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from erray.errors import UserError
+from erray.models.blocks import TCN, AbsentVector, MaskedBatchNorm1d, Normaliser
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """Settings of the stream encoders, which every fusion model has."""
+
+    kernel_size: int = 5
+    dropout: float = 0.1
+    channels: dict[str, tuple[int, ...]] | None = None  # TCN channels of some streams, by name
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1:
+            raise UserError(f"kernel_size must be at least 1, found {self.kernel_size}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be in [0, 1), found {self.dropout}")
+        for stream, channels in (self.channels or {}).items():
+            if not channels or min(channels) < 1:
+                raise UserError(
+                    f"channels.{stream} must be positive numbers, found {list(channels)}"
+                )
+
+
+class StreamEncoder(nn.Module):
+    """One stream up to the fusion: normaliser, absence, TCN, masked norm.
+
+    ``forward(x_BTD, present_BT, valid_BT)`` gives [B, T, channels[-1]]. What is stored at absent
+    or padded steps (NaN included) has no influence.
+    """
+
+    def __init__(
+        self, width: int, channels: Sequence[int], *, kernel_size: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.normaliser = Normaliser(width)
+        self.absent = AbsentVector(width)
+        self.temporal = TCN(width, channels, kernel_size=kernel_size, dropout=dropout)
+        self.bn = MaskedBatchNorm1d(channels[-1])
+
+    def forward(self, x_BTD: Tensor, present_BT: Tensor, valid_BT: Tensor) -> Tensor:
+        x_BTD = self.absent(self.normaliser(x_BTD), present_BT)
+        x_BTD = torch.where(valid_BT[..., None], x_BTD, 0)
+        hidden_BCT = self.temporal(x_BTD.transpose(1, 2))
+        return self.bn(hidden_BCT, present_BT & valid_BT).transpose(1, 2)
+
+
+class FusionModel(nn.Module):
+    """Stream encoders under ``encoders``; subclasses add the fusion and define ``forward``.
+
+    ``streams`` (name to width, in order), ``num_classes`` and ``config`` say all of a model but
+    its weights.
+    """
+
+    config_class: ClassVar[type[EncoderConfig]]
+    channel_table: ClassVar[Mapping[int, tuple[int, ...]]]
+    """Stream width to TCN channels; a stream of another width takes the nearest one's."""
+
+    def __init__(self, streams: Mapping[str, int], num_classes: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.streams = dict(streams)
+        self.num_classes = num_classes
+        self.config = config
+        self.channels = self._choose_channels()
+        self.encoders = nn.ModuleDict(
+            {
+                name: StreamEncoder(
+                    width,
+                    self.channels[name],
+                    kernel_size=config.kernel_size,
+                    dropout=config.dropout,
+                )
+                for name, width in self.streams.items()
+            }
+        )
+
+    def encode(
+        self, streams: Mapping[str, Tensor], present: Mapping[str, Tensor], valid_BT: Tensor
+    ) -> dict[str, Tensor]:
+        """Every stream through its encoder: name to [B, T, C]."""
+        return {
+            name: encoder(streams[name], present[name], valid_BT)
+            for name, encoder in self.encoders.items()
+        }
+
+    def fit_normaliser(self, stream: str, mean_D: Tensor, std_D: Tensor) -> None:
+        """Set what is subtracted from ``stream`` and what divides it: train split numbers only."""
+        encoder = self.encoders[stream]
+        assert isinstance(encoder, StreamEncoder)
+        encoder.normaliser.fit(mean_D, std_D)
+
+    def _choose_channels(self) -> dict[str, tuple[int, ...]]:
+        given = self.config.channels or {}
+        unknown = sorted(set(given) - set(self.streams))
+        if unknown:
+            raise UserError(
+                f"channels name no stream of the model: {', '.join(unknown)}; "
+                f"expected some of: {', '.join(self.streams)}"
+            )
+        return {
+            name: given.get(name) or nearest_channels(width, self.channel_table)
+            for name, width in self.streams.items()
+        }
+
+
+def nearest_channels(width: int, table: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """TCN channels of the table's nearest stream width, the narrower one when two are as near."""
+    return table[min(table, key=lambda known: (abs(known - width), known))]
