@@ -1,0 +1,34 @@
+"""Encoders: one plain class per file, called on a batch of samples, one stream per sample."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from erray.encoders.hash import HashEncoder
+from erray.encoders.hog import HogEncoder
+from erray.encoders.logmel import LogmelEncoder
+from erray.errors import UserError
+
+ENCODERS: dict[str, type] = {
+    "hash": HashEncoder,
+    "hog": HogEncoder,
+    "logmel": LogmelEncoder,
+}
+
+
+def make_encoder(name: str, options: dict[str, Any]) -> Any:
+    """Build the encoder ``name`` with ``options`` for the fields of its config.
+
+    Raises:
+        UserError: an unknown encoder or option, or a value that the config refuses.
+    """
+    if name not in ENCODERS:
+        raise UserError(f"expected an encoder of {', '.join(ENCODERS)}, found {name!r}")
+    encoder = ENCODERS[name]
+    config_type = encoder.config_type  # type: ignore[attr-defined]
+    known = [field.name for field in fields(config_type)]
+    for key in options:
+        if key not in known:
+            raise UserError(f"encoder {name}: expected options {', '.join(known)}, found {key!r}")
+    return encoder(config_type(**options))

@@ -1,0 +1,26 @@
+import pytest
+
+from erray.encoders import ENCODERS, make_encoder
+from erray.errors import UserError
+from erray.records import MODALITIES
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_states_what_it_is(name):
+    encoder = make_encoder(name, {})
+    assert encoder.name == name and encoder.modality in MODALITIES
+    assert isinstance(encoder.version, int) and encoder.width > 0
+    assert encoder.config == ENCODERS[name]().config
+    assert encoder([]) == []
+
+
+def test_options_reach_the_config():
+    encoder = make_encoder("hash", {"width": 32})
+    assert encoder.config.width == 32 and encoder.width == 32
+
+
+def test_unknown_names_and_options_are_refused_with_the_valid_ones():
+    with pytest.raises(UserError, match=r"hash, hog, logmel.*'vgg'"):
+        make_encoder("vgg", {})
+    with pytest.raises(UserError, match=r"pool_s, deviation.*'pool'"):
+        make_encoder("logmel", {"pool": 1})
