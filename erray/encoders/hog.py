@@ -105,7 +105,7 @@ class HogEncoder:
         down_NHW[:, 1:-1] = gray_NHW[:, 2:] - gray_NHW[:, :-2]
         right_NHW[:, :, 1:-1] = gray_NHW[:, :, 2:] - gray_NHW[:, :, :-2]
         num_bins, cell_px = self.config.orientations, self.config.cell_px
-        turn_NHW = np.arctan2(down_NHW, right_NHW) / np.pi % 1.0
+        turn_NHW = np.arctan2(down_NHW, right_NHW, dtype=np.float64) / np.pi % 1.0
         bin_NHW = (turn_NHW * num_bins).astype(np.int64) % num_bins
         num_images, size_px = gray_NHW.shape[:2]
         cells = size_px // cell_px
