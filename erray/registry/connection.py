@@ -1,0 +1,142 @@
+"""The way to the tracking store: opened once, and waited for while it is away."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+# MLflow reads some of these when it is imported.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# Outages are waited for below, metrics without blocking: MLflow itself shall give up soon.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from erray.errors import UserError
+from erray.run_record import without_credentials
+
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+_log = logging.getLogger(__name__)
+
+RETRY_PAUSE_S = 5.0
+STORE_ERRORS = (MlflowException, requests.RequestException)
+_OUTAGE_CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """One experiment of one tracking store.
+
+    Args:
+        home: folder of the default store and, for a database ``uri``, of the artifacts.
+        uri: MLflow tracking URI; None: ``sqlite:///<home>/mlflow.db``. A server (http, https)
+            keeps artifacts where it likes.
+        experiment: name of the experiment, made when it is missing.
+        outage_limit_s: how long a store that answered once may be away before a call fails.
+    """
+
+    def __init__(
+        self, home: Path, *, uri: str | None, experiment: str, outage_limit_s: float
+    ) -> None:
+        self.home = home.absolute()
+        self.uri = uri or f"sqlite:///{self.home / 'mlflow.db'}"
+        self.experiment = experiment
+        self._outage_limit_s = outage_limit_s
+
+    @property
+    def client(self) -> MlflowClient:
+        """The client; the first use of a new store creates its schema (seconds).
+
+        Raises:
+            UserError: the store cannot be opened, or the experiment was deleted.
+        """
+        return self._opened[0]
+
+    @property
+    def experiment_id(self) -> str:
+        """Id of the experiment; opens the store as :attr:`client` does."""
+        return self._opened[1]
+
+    def patiently(self, call: Callable[[], _T]) -> _T:
+        """Return ``call()``, repeated while the store is away, at most ``outage_limit_s``."""
+        give_up_s = time.monotonic() + self._outage_limit_s
+        while True:
+            try:
+                return call()
+            except STORE_ERRORS as error:
+                if not is_outage(error) or time.monotonic() + RETRY_PAUSE_S > give_up_s:
+                    raise
+                _log.warning("the tracking store is away, waiting: %s", one_line(error))
+                time.sleep(RETRY_PAUSE_S)
+
+    def ui_command(self) -> str:
+        """Return the command that shows the runs; for a tracking server, its address."""
+        if self._is_server:
+            return without_credentials(self.uri)
+        program = Path("mlflow")
+        if shutil.which("mlflow") is None:
+            program = Path(sys.executable).with_name("mlflow")
+            if program.is_relative_to(Path.cwd()):
+                program = program.relative_to(Path.cwd())
+        store = shlex.quote(without_credentials(self.uri))
+        return f"{shlex.quote(str(program))} ui --backend-store-uri {store} --port 5000"
+
+    @property
+    def _is_server(self) -> bool:
+        return self.uri.startswith(("http://", "https://"))
+
+    @cached_property
+    def _opened(self) -> tuple[MlflowClient, str]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / ".mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes must not create the schema at once
+            try:
+                client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+                client.search_registered_models(max_results=1)
+                return client, self._find_experiment(client)
+            except MlflowException as error:
+                uri = without_credentials(self.uri)
+                raise UserError(
+                    f"cannot open the tracking store {uri}, check tracking.uri: {one_line(error)}"
+                ) from None
+
+    def _find_experiment(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            root = None if self._is_server else (self.home / "artifacts").as_uri()
+            return str(client.create_experiment(self.experiment, artifact_location=root))
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"experiment {self.experiment!r} was deleted: restore it with 'mlflow experiments "
+                f"restore -x {found.experiment_id}' or choose another tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+
+def is_outage(error: MlflowException | requests.RequestException) -> bool:
+    """Tell a store that is away (no answer, 5xx, locked database) from a wrong call."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _OUTAGE_CODES
+    return error.response is None or error.response.status_code >= 500
+
+
+def one_line(error: Exception) -> str:
+    """Return the start of the message on one line, without credentials."""
+    return without_credentials(" ".join(str(error).split()))[:300]

@@ -1,0 +1,146 @@
+"""Runs of an experiment: parameters, metrics per epoch, files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param
+
+from erray.registry.connection import (
+    RETRY_PAUSE_S,
+    STORE_ERRORS,
+    Connection,
+    is_outage,
+    one_line,
+)
+from erray.run_record import without_credentials
+
+_log = logging.getLogger(__name__)
+
+# MLflow's own limits.
+MAX_PARAM_CHARS = 6000
+PARAMS_PER_CALL = 100
+METRICS_PER_CALL = 1000
+
+
+class Runs:
+    """Writes runs; a store that goes away for minutes loses nothing."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._unsent: dict[str, list[Metric]] = {}
+        self._next_try_s = 0.0
+
+    def start_run(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Open a run, below the run ``parent`` if given, and return its id.
+
+        Nested ``params`` become dotted keys; a value longer than MLflow's limit is cut (write the
+        whole recipe with :meth:`log_dict`). Credentials in URLs are masked.
+        """
+        client, patiently = self._connection.client, self._connection.patiently
+        all_tags = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
+        experiment_id = self._connection.experiment_id
+        run = patiently(partial(client.create_run, experiment_id, run_name=name, tags=all_tags))
+        run_id: str = run.info.run_id
+        flat = [Param(key, value) for key, value in _flatten(params or {})]
+        for i in range(0, len(flat), PARAMS_PER_CALL):
+            patiently(partial(client.log_batch, run_id, params=flat[i : i + PARAMS_PER_CALL]))
+        return run_id
+
+    @contextmanager
+    def run(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Iterator[str]:
+        """Open a run for the block; it ends FAILED when the block raises."""
+        run_id = self.start_run(name, parent=parent, params=params, tags=tags)
+        try:
+            yield run_id
+        except BaseException:
+            self.finish(run_id, failed=True)
+            raise
+        self.finish(run_id)
+
+    def log_metrics(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Log ``rows``, one step each: the step is the row's ``epoch`` (0 without one).
+
+        A value that is not finite is kept as NaN. While the store is away the rows wait here and
+        go with a later call or with :meth:`finish`; sending one twice changes nothing.
+        """
+        now_ms = int(time.time() * 1000)
+        waiting = self._unsent.setdefault(run_id, [])
+        for row in rows:
+            step = int(row.get("epoch", 0))
+            waiting.extend(
+                Metric(key, value if math.isfinite(value) else math.nan, now_ms, step)
+                for key, value in row.items()
+                if key != "epoch"
+            )
+        if time.monotonic() < self._next_try_s:
+            return
+        try:
+            self._send(run_id)
+        except STORE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            self._next_try_s = time.monotonic() + RETRY_PAUSE_S
+            _log.warning(
+                "the tracking store is away, %d values wait: %s", len(waiting), one_line(error)
+            )
+
+    def log_file(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
+        """Upload one file into the folder ``artifact_path`` of the run's artifacts."""
+        upload = self._connection.client.log_artifact
+        self._connection.patiently(partial(upload, run_id, str(path), artifact_path))
+
+    def log_folder(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
+        """Upload every file below ``folder`` into the folder ``artifact_path`` of the run."""
+        upload = self._connection.client.log_artifacts
+        self._connection.patiently(partial(upload, run_id, str(folder), artifact_path))
+
+    def log_dict(self, run_id: str, data: Mapping[str, Any], name: str) -> None:
+        """Upload ``data`` as the JSON file ``name``; credentials in URLs are masked."""
+        text = without_credentials(json.dumps(data, indent=2, ensure_ascii=False))
+        self._connection.patiently(partial(self._connection.client.log_text, run_id, text, name))
+
+    def finish(self, run_id: str, *, failed: bool = False) -> None:
+        """Send what waits and close the run as FINISHED or FAILED."""
+        self._connection.patiently(partial(self._send, run_id))
+        close = self._connection.client.set_terminated
+        self._connection.patiently(partial(close, run_id, "FAILED" if failed else "FINISHED"))
+
+    def _send(self, run_id: str) -> None:
+        waiting = self._unsent.get(run_id, [])
+        while waiting:
+            self._connection.client.log_batch(run_id, metrics=waiting[:METRICS_PER_CALL])
+            del waiting[:METRICS_PER_CALL]
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = without_credentials(text)
+        cut = len(text) > MAX_PARAM_CHARS
+        yield f"{prefix}{key}", text[: MAX_PARAM_CHARS - 3] + "..." if cut else text
