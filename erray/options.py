@@ -18,18 +18,26 @@ from erray.errors import UserError
 ConfigT = TypeVar("ConfigT")
 
 
-def parse_options(cls: type[ConfigT], options: Mapping[str, Any], *, owner: str) -> ConfigT:
-    """Make the frozen dataclass ``cls`` of ``options``; ``owner`` names the component in messages.
+def parse_options(
+    cls: type[ConfigT],
+    options: Mapping[str, Any],
+    *,
+    owner: str,
+    given: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """Make the dataclass ``cls`` of ``options``; ``owner`` names the component in messages.
 
-    Types are checked strictly (no text for numbers), except that lists stand for tuples, as YAML
-    and JSON have no tuples.
+    ``given`` holds the fields that the caller decides and that are therefore no options. Types are
+    checked strictly (no text for numbers), except that lists stand for tuples, as YAML and JSON
+    have no tuples.
 
     Raises:
         UserError: an option that ``cls`` does not have (valid ones listed), or a wrong type or
             value.
     """
     assert dataclasses.is_dataclass(cls), cls
-    valid = [field.name for field in dataclasses.fields(cls)]
+    given = given or {}
+    valid = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in given]
     unknown = sorted(set(options) - set(valid))
     if unknown:
         raise UserError(
@@ -38,7 +46,7 @@ def parse_options(cls: type[ConfigT], options: Mapping[str, Any], *, owner: str)
         )
     try:
         # through JSON because pydantic's strict mode takes lists for tuples only there
-        return TypeAdapter(cls).validate_json(json.dumps(dict(options)), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps({**options, **given}), strict=True)
     except ValidationError as error:
         raise UserError(f"{owner}: {'; '.join(map(_explain, error.errors()))}") from None
     except TypeError:
@@ -47,6 +55,7 @@ def parse_options(cls: type[ConfigT], options: Mapping[str, Any], *, owner: str)
 
 def _explain(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
-    return f"{'.'.join(map(str, error['loc']))}: {message}, found {error['input']!r}"
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {message}, found {error['input']!r}" if where else message

@@ -1,0 +1,1 @@
+"""From windows of features to a trained model."""
