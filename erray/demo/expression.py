@@ -6,6 +6,7 @@ weighted set of action units, an action unit moves a few facial points, and a th
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from erray.demo.portrait import Portrait
 
 Floats = NDArray[np.float64]
+_Real = TypeVar("_Real", NDArray[np.float32], NDArray[np.float64])
 
 # What each unit does at full strength, in eye distances: x away from the nose (for points in the
 # middle: to the right), y down. A point named here without a side stands for both sides.
@@ -55,6 +57,7 @@ ACTION_UNITS: dict[str, dict[str, tuple[float, float]]] = {
     "AU17": {
         "chin": (0.0, -0.10),
         **dict.fromkeys(("lip_lower", "lip_lower_side", "lip_upper"), (0.0, -0.05)),
+        **dict.fromkeys(("lip_upper_side", "lip_top"), (0.0, -0.05)),
         "lip_bottom": (0.0, -0.08),
     },
     "AU20": {
@@ -63,7 +66,7 @@ ACTION_UNITS: dict[str, dict[str, tuple[float, float]]] = {
         "lip_lower_side": (0.10, 0.02),
     },
     # lip pressor, lips part, jaw drop
-    "AU24": {"corner": (-0.06, 0.0), "lip_top": (0.0, 0.06), "lip_bottom": (0.0, -0.08)},
+    "AU24": {"corner": (-0.07, 0.02), "lip_top": (0.0, 0.05), "lip_bottom": (0.0, -0.07)},
     "AU25": {
         **dict.fromkeys(("lip_lower", "lip_lower_side"), (0.0, 0.14)),
         "lip_bottom": (0.0, 0.12),
@@ -91,7 +94,9 @@ EMOTION_UNITS: dict[str, dict[str, float]] = {
 }
 
 _SIDED_LIPS = {"lip_upper_side": "lip_upper", "lip_lower_side": "lip_lower"}
-_GRID_STEP_PX = 2.0
+_GRID_STEP_PX = 3.0
+# The spline is solved for every fourth frame; between them a face moves along straight lines.
+_KEY_STEP_FRAMES = 4
 
 
 def draw_activation(rng: np.random.Generator, times_s: Floats, emotion: str) -> dict[str, Floats]:
@@ -170,11 +175,11 @@ def _keep_lips_apart(target_TK2: Floats, names: list[str]) -> Floats:
     return target_TK2
 
 
-def _kernel(square_distance: Floats) -> Floats:
-    return 0.5 * square_distance * np.log(square_distance + 1e-9)
+def _kernel(square_distance: _Real) -> _Real:
+    return 0.5 * square_distance * np.log(square_distance + np.float32(1e-6))
 
 
-def _spline(target_TK2: Floats, source_K2: Floats, grid_M2: Floats) -> Floats:
+def _spline(target_TK2: Floats, source_K2: Floats, grid_M2: Floats) -> NDArray[np.float32]:
     """Thin-plate spline from targets to shifts back to the source, [T, M, 2]."""
     num_frames, num_points = target_TK2.shape[:2]
     between_TKK2 = target_TK2[:, :, None] - target_TK2[:, None]
@@ -186,15 +191,17 @@ def _spline(target_TK2: Floats, source_K2: Floats, grid_M2: Floats) -> Floats:
     shift = np.zeros((num_frames, num_points + 3, 2))
     shift[:, :num_points] = source_K2 - target_TK2
     weights = np.linalg.solve(system, shift)
-    # Squared distances by the binomial formula: the one large array is made once, in float32.
-    points = target_TK2.astype(np.float32)
+    # Single precision and one frame at a time keep the only large arrays small.
     grid = grid_M2.astype(np.float32)
-    square = (grid**2).sum(-1)[None, :, None] + (points**2).sum(-1)[:, None]
-    square -= 2 * (grid @ points.transpose(0, 2, 1))
-    np.maximum(square, 1e-6, out=square)
-    bent = (0.5 * square * np.log(square)) @ weights[:, :num_points].astype(np.float32)
-    plane = weights[:, num_points : num_points + 1] + grid_M2 @ weights[:, num_points + 1 :]
-    return bent + plane
+    spline_TM2 = np.empty((num_frames, len(grid), 2), dtype=np.float32)
+    for frame, (points_K2, weights_K2) in enumerate(
+        zip(target_TK2.astype(np.float32), weights.astype(np.float32), strict=True)
+    ):
+        across_MK = grid[:, :1] - points_K2[:, 0]
+        down_MK = grid[:, 1:] - points_K2[:, 1]
+        bent_M2 = _kernel(across_MK**2 + down_MK**2) @ weights_K2[:num_points]
+        spline_TM2[frame] = bent_M2 + weights_K2[num_points] + grid @ weights_K2[num_points + 1 :]
+    return spline_TM2
 
 
 def _mouth_inside(target_TK2: Floats, names: list[str], grid_M2: Floats) -> Floats:
@@ -213,6 +220,16 @@ def _mouth_inside(target_TK2: Floats, names: list[str], grid_M2: Floats) -> Floa
     return inside * (arch_TM > 0)
 
 
+def _between_keys(
+    field_T3hw: NDArray[np.float32], keys: NDArray[np.int64], num_frames: int
+) -> NDArray[np.float32]:
+    """Linear interpolation from key frames to all frames."""
+    place_T = np.interp(np.arange(num_frames), keys, np.arange(len(keys)))
+    before_T = np.minimum(place_T.astype(np.int64), len(keys) - 2)
+    part_T = (place_T - before_T).astype(np.float32)[:, None, None, None]
+    return field_T3hw[before_T] * (1 - part_T) + field_T3hw[before_T + 1] * part_T
+
+
 def warp_face(portrait: Portrait, activation: dict[str, Floats], num_frames: int) -> FaceField:
     """The warp that shows `activation` ([T] each) on `portrait`, for every frame."""
     names = list(portrait.points_px)
@@ -226,13 +243,16 @@ def warp_face(portrait: Portrait, activation: dict[str, Floats], num_frames: int
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     ring = centre + np.stack([np.cos(angles), np.sin(angles)], axis=1) * half * 0.92
     fixed = np.concatenate([portrait.fixed_px, ring])
-    target_TK2 = _targets(portrait, names, activation, num_frames)
-    still = np.broadcast_to(fixed, (num_frames, *fixed.shape))
+    keys = np.unique(np.append(np.arange(0, num_frames, _KEY_STEP_FRAMES), num_frames - 1))
+    at_keys = {unit: strength_T[keys] for unit, strength_T in activation.items()}
+    target_TK2 = _targets(portrait, names, at_keys, len(keys))
+    still = np.broadcast_to(fixed, (len(keys), *fixed.shape))
     source_K2 = np.concatenate([np.stack([portrait.points_px[n] for n in names]), fixed])
     shift_TM2 = _spline(np.concatenate([target_TK2, still], axis=1), source_K2, grid_M2)
     reach_M = (((grid_M2 - centre) / half) ** 2).sum(-1)
     shift_TM2 *= np.clip((1.0 - reach_M) * 6, 0, 1)[None, :, None]
     inside_TM = _mouth_inside(target_TK2, names, grid_M2)
-    field = np.concatenate([shift_TM2, inside_TM[..., None]], axis=2).transpose(0, 2, 1)
-    field_T3hw = field.reshape(num_frames, 3, len(ys), len(xs)).astype(np.float32)
+    field_T3M = np.concatenate([shift_TM2, inside_TM[..., None]], axis=2).transpose(0, 2, 1)
+    field_T3hw = field_T3M.reshape(len(keys), 3, len(ys), len(xs)).astype(np.float32)
+    field_T3hw = _between_keys(field_T3hw, keys, num_frames)
     return FaceField(field_T3hw=field_T3hw, origin_px=(xs[0], ys[0]), step_px=_GRID_STEP_PX)

@@ -106,6 +106,12 @@ def _hinting(rng: np.random.Generator, emotions: list[str]) -> list[bool]:
     return hinting
 
 
+def _draw_length(rng: np.random.Generator) -> int:
+    """Frames of a clip; as with real utterances, short ones are the more common."""
+    shortest, longest = FRAME_RANGE
+    return int(rng.triangular(shortest, shortest, longest + 1))
+
+
 def plan_corpus(seed: int, num_clips: dict[str, int]) -> list[ClipPlan]:
     """Plan all splits (name to number of clips), in order; the same seed gives the same plan."""
     plans: list[ClipPlan] = []
@@ -133,7 +139,7 @@ def plan_corpus(seed: int, num_clips: dict[str, int]) -> list[ClipPlan]:
                     transcript=compose(
                         rng, carrier, voice_emotion=role.voice_emotion, is_hinting=hints[place]
                     ),
-                    num_frames=int(rng.integers(FRAME_RANGE[0], FRAME_RANGE[1] + 1)),
+                    num_frames=_draw_length(rng),
                 )
             )
         num_groups += len(groups)

@@ -1,4 +1,4 @@
-"""What is said: a carrier phrase, then a neutral ending or one that hints at the voice's emotion."""
+"""What is said: a carrier phrase, then a neutral ending or a hint at the voice's emotion."""
 
 import numpy as np
 

@@ -1,15 +1,15 @@
 """A synthetic voice: a source of glottal pulses, vowel formants, and an emotion's way of speaking.
 
-Source and filter are the classical ones (Rosenberg 1971, pulse shape C; Klatt 1980, cascade of
-formant resonators). How an emotion changes pitch, energy, tempo and effort follows the review of
+Source and filter are the classical ones (Rosenberg 1971, pulse shape C; Fant 1960, a product
+of formant resonances). How an emotion changes pitch, energy, tempo and effort follows the review of
 Scherer (2003), exaggerated so that a few seconds are enough to hear it.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
@@ -113,35 +113,34 @@ def _glottal_flow(
     return np.diff(flow, prepend=0.0) + 0.1 * noise
 
 
-def _resonate(signal: Floats, state: Floats, centre_hz: float, bandwidth_hz: float,
-              sample_rate_hz: int) -> tuple[Floats, Floats]:  # fmt: skip
-    """One Klatt resonator with unit gain at 0 Hz; `state` goes on over the next call."""
-    radius = np.exp(-np.pi * bandwidth_hz / sample_rate_hz)
-    a = [1.0, -2 * radius * np.cos(2 * np.pi * centre_hz / sample_rate_hz), radius**2]
-    out, state = lfilter([sum(a)], a, signal, zi=state)
-    return out, state
+def _vocal_tract(
+    frequencies_hz: Floats, formants_hz: tuple[float, ...], speaker: Speaker
+) -> NDArray[np.complex128]:
+    """Transfer function of a vowel: a product of resonances with gain 1 at 0 Hz."""
+    response = np.ones(len(frequencies_hz), dtype=np.complex128)
+    for formant_hz, bandwidth_hz in zip(formants_hz, _BANDWIDTHS_HZ, strict=True):
+        ratio = frequencies_hz / (formant_hz * speaker.formant_scale)
+        response /= 1 - ratio**2 + 1j * ratio * bandwidth_hz / formant_hz
+    return response
 
 
 def _speak_vowels(
     rng: np.random.Generator, source: Floats, edges: NDArray[np.int64], speaker: Speaker,
     sample_rate_hz: int,
 ) -> Floats:  # fmt: skip
-    """Filter the source, one random vowel per syllable; formant states carry over."""
-    states = np.zeros((len(_BANDWIDTHS_HZ), 2))
+    """Filter the source, one random vowel per syllable."""
     voiced = np.zeros_like(source)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
-        part = source[begin:end]
-        vowel_hz = _VOWELS_HZ[rng.integers(len(_VOWELS_HZ))]
-        for index, (centre_hz, bandwidth_hz) in enumerate(
-            zip(vowel_hz, _BANDWIDTHS_HZ, strict=True)
-        ):
-            part, states[index] = _resonate(
-                part, states[index], centre_hz * speaker.formant_scale, bandwidth_hz,
-                sample_rate_hz,
-            )  # fmt: skip
+    for begin, end in pairwise(edges):
+        # Twice the length: the tail of the filter does not wrap around into the beginning.
+        padded = 2 * (end - begin)
+        frequencies_hz = np.fft.rfftfreq(padded, 1 / sample_rate_hz)
+        formants_hz = _VOWELS_HZ[rng.integers(len(_VOWELS_HZ))]
+        spectrum = np.fft.rfft(source[begin:end], padded)
+        spectrum *= _vocal_tract(frequencies_hz, formants_hz, speaker)
+        vowel = np.fft.irfft(spectrum, padded)[: end - begin]
         # Consonants are dips of energy between vowels.
         envelope = np.sin(np.linspace(0, np.pi, end - begin)) ** 0.6
-        voiced[begin:end] = part * envelope * rng.uniform(0.7, 1.0)
+        voiced[begin:end] = vowel * envelope * rng.uniform(0.7, 1.0)
     return voiced
 
 
