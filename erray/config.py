@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -202,6 +203,18 @@ def parse_recipe(data: dict[str, Any], *, source: str = "recipe") -> Recipe:
         raise UserError(f"{source}: {problems}") from None
 
 
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Return ``recipe`` with dotted keys such as ``train.window`` set to new values.
+
+    Raises:
+        UserError: an unknown key or a wrong value.
+    """
+    data = recipe.model_dump()
+    for key, value in settings.items():
+        _set(data, key.split("."), value, source=key)
+    return parse_recipe(data, source=recipe.name)
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with erray."""
     files = resources.files(RECIPES).iterdir()
@@ -248,13 +261,19 @@ def _apply(data: dict[str, Any], override: str) -> None:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise UserError(f"-o {override!r}: the value is not valid YAML") from None
+    _set(data, keys, value, source=f"-o {override!r}")
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any, *, source: str) -> None:
     target = data
     for i, key in enumerate(keys[:-1]):
         if target.get(key) is None:
             target[key] = {}
         target = target[key]
         if not isinstance(target, dict):
-            raise UserError(f"-o {override!r}: {'.'.join(keys[: i + 1])} is not a section")
+            raise UserError(f"{source}: {'.'.join(keys[: i + 1])} is not a section")
+    if keys[-1] == "name" and "options" in target and target.get("name") != value:
+        target["options"] = {}  # options belong to a name
     target[keys[-1]] = value
 
 

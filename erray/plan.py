@@ -14,7 +14,7 @@ from typing import Any
 
 from erray.config import Recipe, fingerprint
 from erray.encoders import make_encoder
-from erray.faces.detect import DetectorConfig, MtcnnDetector
+from erray.faces.detect import DetectorConfig, MtcnnDetector, mtcnn_weights_sha256
 from erray.faces.track import TrackerConfig
 from erray.records import DONE, Clip
 from erray.store import RunFolder, latest_status, row_key
@@ -102,7 +102,7 @@ class Plan:
             settings |= {
                 "detector": detector,
                 "detector_version": MtcnnDetector.version,
-                "weights": MtcnnDetector.weights_sha256,
+                "weights": mtcnn_weights_sha256(),
                 "tracker": asdict(self.tracker),
             }
         return settings

@@ -63,6 +63,12 @@ class Table:
             if not shard.endswith(name):
                 fs.rm(shard)
 
+    def clear(self) -> None:
+        """Remove the table and its folder."""
+        fs, root = self._fs()
+        if fs.exists(root):
+            fs.rm(root, recursive=True)
+
     def shards(self) -> list[str]:
         """Paths of the finished shards, sorted by name."""
         fs, root = self._fs()
