@@ -1,0 +1,1 @@
+"""Faces of a video: detect, link over time, align; all pure but the detector."""
