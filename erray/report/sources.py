@@ -1,0 +1,160 @@
+"""Reads what a run left in its folder, checked and in memory, for the page to show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from erray.errors import UserError
+from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.run_record import RunRecord
+from erray.store import RunFolder, Table, latest_status
+
+FUSION = "fusion"
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """What a model says of one clip: logits per tick, one class for the clip."""
+
+    clip_id: str
+    group: str
+    label: str | None
+    classes: tuple[str, ...]
+    times_s_T: NDArray[np.float64]
+    logits_TC: NDArray[np.float32]
+    probabilities_C: NDArray[np.float64]
+    predicted: str
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> ClipPrediction:
+        """Build a prediction from a row of the predictions table."""
+        logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+        assert logits_TC.shape == (len(row["times_s"]), len(row["classes"])), logits_TC.shape
+        return cls(
+            clip_id=row["clip_id"],
+            group=row["group"],
+            label=row["label"],
+            classes=tuple(row["classes"]),
+            times_s_T=np.asarray(row["times_s"], dtype=np.float64),
+            logits_TC=logits_TC,
+            probabilities_C=np.asarray(row["probabilities"], dtype=np.float64),
+            predicted=row["predicted"],
+        )
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run as the report sees it; runs are keyed by name with ``fusion`` first."""
+
+    folder: RunFolder
+    record: RunRecord
+    clips: dict[str, Clip]
+    test: dict[str, list[ClipPrediction]]
+    challenge: list[ClipPrediction]
+    histories: dict[str, dict[str, Any]]
+    study: dict[str, Any] | None
+    status: list[dict[str, Any]]
+    rejects: list[dict[str, Any]]
+    submission: bool
+
+    @property
+    def fusion(self) -> list[ClipPrediction]:
+        """Test predictions of the fused model, by clip id."""
+        return self.test[FUSION]
+
+
+def read_run(out: str, *, stream_order: list[str]) -> RunData:
+    """Read the run folder ``out``.
+
+    Args:
+        out: the run's folder or fsspec URL.
+        stream_order: single-stream runs in the order in which they are shown.
+
+    Raises:
+        UserError: no test predictions of the fused model, or runs that cover other test clips.
+    """
+    folder = RunFolder(out)
+    runs = _run_names(folder, stream_order)
+    test = {name: _test_rows(folder, name) for name in runs}
+    if not test.get(FUSION):
+        raise UserError(
+            f"no labelled test predictions in {folder.path('training', FUSION)}: run `erray train`"
+            f" on a corpus with a labelled test split first"
+        )
+    test = {name: rows for name, rows in test.items() if rows}
+    _check_same_clips(test)
+    histories = {name: read_json(folder.path("training", name, "history.json")) for name in runs}
+    return RunData(
+        folder=folder,
+        record=RunRecord.load(out),
+        clips={row["clip_id"]: Clip.from_row(row) for row in folder.clips.read().to_pylist()},
+        test=test,
+        challenge=_predictions(folder.predictions),
+        histories={name: history for name, history in histories.items() if history},
+        study=read_json(folder.path("tune", "study.json")),
+        status=_status(folder.status),
+        rejects=_status(folder.rejects),
+        submission=_exists(folder.path("submission.csv")),
+    )
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None where there is no such file."""
+    if not _exists(path):
+        return None
+    with fsspec.open(path, "r", encoding="utf-8") as file:
+        data: dict[str, Any] = json.load(file)
+    return data
+
+
+def _exists(path: str) -> bool:
+    fs, root = fsspec.core.url_to_fs(path)
+    return bool(fs.exists(root))
+
+
+def _run_names(folder: RunFolder, stream_order: list[str]) -> list[str]:
+    fs, root = fsspec.core.url_to_fs(folder.path("training"))
+    folders = fs.ls(root, detail=False) if fs.exists(root) else []
+    names = {path.rstrip("/").rsplit("/", 1)[-1] for path in folders}
+    order = [FUSION, *stream_order]
+    known = [name for name in order if name in names]
+    return known + sorted(names - set(order))
+
+
+def _test_rows(folder: RunFolder, run: str) -> list[ClipPrediction]:
+    table = Table(folder.path("training", run, "predictions"), PREDICTION_SCHEMA).read()
+    keep = pc.and_(pc.equal(table["split"], "test"), pc.is_valid(table["label"]))
+    return _sorted(table.filter(keep).to_pylist())
+
+
+def _predictions(table: Table) -> list[ClipPrediction]:
+    return _sorted(table.read().to_pylist())
+
+
+def _sorted(rows: list[dict[str, Any]]) -> list[ClipPrediction]:
+    by_clip = {row["clip_id"]: ClipPrediction.from_row(row) for row in rows}
+    return [by_clip[clip_id] for clip_id in sorted(by_clip)]
+
+
+def _check_same_clips(test: dict[str, list[ClipPrediction]]) -> None:
+    """Paired differences need the same clips and labels in every run."""
+    wanted = [(p.clip_id, p.label, p.classes) for p in test[FUSION]]
+    for name, rows in test.items():
+        if [(p.clip_id, p.label, p.classes) for p in rows] != wanted:
+            raise UserError(
+                f"training/{name} predicts {len(rows)} test clips that are not the"
+                f" {len(wanted)} of training/{FUSION}: run `erray train` again"
+            )
+
+
+def _status(table: Table) -> list[dict[str, Any]]:
+    columns = ["clip_id", "stage", "fingerprint", "key", "state", "reason", "note"]
+    rows = latest_status(table.read(columns=columns)).values()
+    return sorted(rows, key=lambda row: (row["clip_id"], row["stage"]))
