@@ -22,7 +22,7 @@ ACTION_UNITS: dict[str, dict[str, tuple[float, float]]] = {
     # inner and outer brow raiser, brow lowerer
     "AU1": {"brow_inner": (0.0, -0.20), "brow_mid": (0.0, -0.08)},
     "AU2": {"brow_outer": (0.0, -0.18), "brow_mid": (0.0, -0.14)},
-    "AU4": {"brow_inner": (-0.11, 0.13), "brow_mid": (-0.05, 0.10), "brow_outer": (0.0, 0.03)},
+    "AU4": {"brow_inner": (-0.11, 0.11), "brow_mid": (-0.05, 0.09), "brow_outer": (0.0, 0.03)},
     # upper lid raiser, cheek raiser, lid tightener
     "AU5": {"lid_upper": (0.0, -0.08), "lid_lower": (0.0, 0.03)},
     "AU6": {"cheek": (0.02, -0.10), "lid_lower": (0.0, -0.07)},
@@ -90,7 +90,7 @@ EMOTION_UNITS: dict[str, dict[str, float]] = {
     "happiness": {"AU6": 1.0, "AU12": 1.1, "AU7": 0.4, "AU25": 0.4},
     "sadness": {"AU1": 0.9, "AU4": 0.5, "AU15": 1.0, "AU17": 0.5, "AU7": 0.3},
     "disgust": {"AU9": 1.0, "AU10": 1.0, "AU4": 0.7, "AU7": 0.8},
-    "anger": {"AU4": 1.3, "AU7": 0.5, "AU24": 1.0, "AU17": 0.4},
+    "anger": {"AU4": 1.1, "AU7": 0.5, "AU24": 1.0, "AU17": 0.4},
 }
 
 _SIDED_LIPS = {"lip_upper_side": "lip_upper", "lip_lower_side": "lip_lower"}
@@ -157,6 +157,7 @@ def _targets(
                 num_frames
             )
             step_2 = np.array([sign * moves[base][0], moves[base][1]]) * portrait.eye_distance_px
+            step_2 *= portrait.mobility.get(base, 1.0)
             target_TK2[:, index] += strength_T[:, None] * step_2
     return _keep_lips_apart(target_TK2, names)
 

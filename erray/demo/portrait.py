@@ -73,10 +73,15 @@ _HOPPER_POINTS_PX: _Points = {
     "fold_l": (225.0, 264.0), "fold_r": (310.0, 261.0), "chin": (267.5, 312.0),
     "chin_edge": (267.5, 331.0), "jaw_l": (210.0, 315.0), "jaw_r": (325.0, 312.0),
 }  # fmt: skip
-# The brim of the cap and the lower rims of the spectacles stay where they are.
+# The brim of the cap, the hinges and the lower rims of the spectacles stay where they are; brows
+# and lids beside the upper rims move less, or the rims would bend.
+_HOPPER_MOBILITY = {
+    **dict.fromkeys(("brow_outer", "brow_mid", "lid_upper"), 0.55), "brow_inner": 0.75,
+}  # fmt: skip
 _HOPPER_FIXED_PX = (
     (226.0, 138.0), (267.0, 136.0), (310.0, 138.0), (178.0, 190.0), (355.0, 186.0),
-    (266.0, 184.0), (217.0, 230.0), (312.0, 225.0), (175.0, 240.0), (357.0, 235.0),
+    (266.0, 184.0), (195.0, 177.0), (342.0, 172.0), (217.0, 230.0), (312.0, 225.0),
+    (175.0, 240.0), (357.0, 235.0),
 )  # fmt: skip
 
 
@@ -87,6 +92,7 @@ class Portrait:
     pixels_4HW: float32 in [0, 1], RGB multiplied by alpha, then alpha.
     points_px: facial points, x right and y down; `_l` and `_r` are the viewer's left and right.
     fixed_px: points an expression never moves (hairline, temples, spectacles).
+    mobility: factors on the movement of single points (1 where not named).
     rest: action units that turn the photographed expression into a neutral one.
     eye_distance_px: distance of the eye centres, the unit of every expression.
     """
@@ -95,6 +101,7 @@ class Portrait:
     pixels_4HW: torch.Tensor
     points_px: dict[str, NDArray[np.float64]]
     fixed_px: NDArray[np.float64]
+    mobility: dict[str, float] = field(default_factory=dict)
     rest: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -148,5 +155,6 @@ def load_portraits() -> tuple[Portrait, Portrait]:
             pixels_4HW=_cut_out(hopper, _HOPPER_OUTLINE_PX, scale=0.5),
             points_px={name: np.asarray(point) * 0.5 for name, point in _HOPPER_POINTS_PX.items()},
             fixed_px=np.asarray(_HOPPER_FIXED_PX) * 0.5,
+            mobility=_HOPPER_MOBILITY,
         ),
     )

@@ -114,7 +114,7 @@ def _glottal_flow(
 
 
 def _vocal_tract(
-    frequencies_hz: Floats, formants_hz: tuple[float, ...], speaker: Speaker
+    frequencies_hz: NDArray[np.floating], formants_hz: tuple[float, ...], speaker: Speaker
 ) -> NDArray[np.complex128]:
     """Transfer function of a vowel: a product of resonances with gain 1 at 0 Hz."""
     response = np.ones(len(frequencies_hz), dtype=np.complex128)
