@@ -1,0 +1,244 @@
+"""The contract of erray.models, run on every model: absence, padding, causality, any streams."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from erray.errors import UserError
+from erray.models import MODELS, make_model
+
+WIDTHS = {"face": 12, "voice": 5, "words": 9}
+CHANNELS = {"face": (10, 8), "voice": (6,), "words": (7, 7, 4)}
+NUM_CLASSES = 3
+STREAM_SETS = [
+    order for size in range(1, len(WIDTHS) + 1) for order in itertools.permutations(WIDTHS, size)
+]
+
+pytestmark = pytest.mark.parametrize("name", sorted(MODELS))
+
+
+def make(name, streams=tuple(WIDTHS), **options):
+    """A small model whose every weight, buffer and vector for absence is away from its default."""
+    torch.manual_seed(0)
+    channels = {stream: CHANNELS[stream] for stream in streams}
+    model = make_model(
+        name,
+        {stream: WIDTHS[stream] for stream in streams},
+        NUM_CLASSES,
+        {"channels": channels, "dropout": 0.0, "kernel_size": 3, **options},
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.add_(0.2 * torch.rand_like(buffer))
+    return model.eval()
+
+
+def make_inputs(streams=tuple(WIDTHS), *, shape_BT=(3, 11), lengths=None, seed=1):
+    """Random features, random presence (with at least one absence), valid by length."""
+    random_ = torch.Generator().manual_seed(seed)
+    x = {name: torch.randn(*shape_BT, WIDTHS[name], generator=random_) for name in streams}
+    present = {name: torch.rand(shape_BT, generator=random_) < 0.7 for name in streams}
+    lengths = torch.tensor(lengths or [shape_BT[1]] * shape_BT[0])
+    valid_BT = torch.arange(shape_BT[1]) < lengths[:, None]
+    return x, present, valid_BT
+
+
+def train_loss(model, x, present, valid_BT):
+    logits_BTC = model(x, present, valid_BT)
+    labels_BT = torch.arange(len(valid_BT))[:, None].expand(valid_BT.shape) % NUM_CLASSES
+    return cross_entropy(logits_BTC[valid_BT], labels_BT[valid_BT], reduction="sum")
+
+
+@pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
+def test_any_streams_in_any_order(name, streams):
+    model = make(name, streams)
+    x, present, valid_BT = make_inputs(streams)
+    logits_BTC = model(x, present, valid_BT)
+    assert logits_BTC.shape == (3, 11, NUM_CLASSES)
+    assert torch.isfinite(logits_BTC).all()
+    reverse = {stream: x[stream] for stream in reversed(streams)}
+    torch.testing.assert_close(model(reverse, present, valid_BT), logits_BTC)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_one_frame(name, training):
+    model = make(name).train(training)
+    x, present, valid_BT = make_inputs(shape_BT=(1, 1))
+    logits_BTC = model(x, present, valid_BT)
+    assert logits_BTC.shape == (1, 1, NUM_CLASSES)
+    assert torch.isfinite(logits_BTC).all()
+
+
+@pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
+def test_gradients_reach_every_parameter(name, streams):
+    model = make(name, streams).train()
+    train_loss(model, *make_inputs(streams, lengths=[11, 7, 9])).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_padding_changes_no_logit(name):
+    model = make(name)
+    x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
+    logits_BTC = model(x, present, valid_BT)
+    assert (logits_BTC[~valid_BT] == 0).all()
+    for row, length in enumerate([11, 7, 9]):
+        alone = model(
+            {s: v[row : row + 1, :length] for s, v in x.items()},
+            {s: m[row : row + 1, :length] for s, m in present.items()},
+            valid_BT[row : row + 1, :length],
+        )
+        torch.testing.assert_close(logits_BTC[row, :length], alone[0], atol=1e-5, rtol=0)
+
+
+def test_what_is_stored_where_nothing_is_has_no_influence(name):
+    model = make(name)
+    x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
+    logits_BTC = model(x, present, valid_BT)
+    for stored in (1e6, float("nan")):
+        spoilt = {
+            s: v.masked_fill(~(present[s] & valid_BT)[..., None], stored) for s, v in x.items()
+        }
+        everywhere = {s: m | ~valid_BT for s, m in present.items()}
+        assert torch.equal(model(spoilt, everywhere, valid_BT), logits_BTC)
+
+
+def test_presence_matters(name):
+    """The counterpart of the test above: taking a present step away changes logits."""
+    model = make(name)
+    x, present, valid_BT = make_inputs()
+    logits_BTC = model(x, present, valid_BT)
+    for stream in WIDTHS:
+        fewer = {**present, stream: torch.zeros_like(valid_BT)}
+        assert (model(x, fewer, valid_BT) - logits_BTC).abs().max() > 1e-3, stream
+
+
+def test_padding_changes_no_statistic_and_no_loss_in_training(name):
+    narrow, wide = make(name).train(), make(name).train()
+    x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
+    pad = torch.nn.functional.pad
+    padded = (
+        {s: pad(v, (0, 0, 0, 6), value=1e3) for s, v in x.items()},
+        {s: pad(m, (0, 6), value=True) for s, m in present.items()},
+        pad(valid_BT, (0, 6)),
+    )
+    loss, padded_loss = train_loss(narrow, x, present, valid_BT), train_loss(wide, *padded)
+    torch.testing.assert_close(padded_loss, loss, atol=1e-5, rtol=1e-5)
+    loss.backward()
+    padded_loss.backward()
+    for (key, a), b in zip(narrow.named_parameters(), wide.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, atol=1e-4, rtol=1e-4, msg=key)
+    for (key, a), b in zip(narrow.named_buffers(), wide.buffers(), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5, msg=key)
+
+
+def test_training_statistics_leave_absent_steps_out(name):
+    model = make(name).train()
+    x, present, valid_BT = make_inputs()
+    model(x, {**present, "voice": torch.zeros_like(valid_BT)}, valid_BT)
+    tracked = {s: int(model.encoders[s].bn.num_batches_tracked) for s in WIDTHS}
+    assert tracked == {"face": 1, "voice": 0, "words": 1}
+
+
+def test_no_future_changes_the_past(name):
+    model = make(name)
+    x, present, valid_BT = make_inputs()
+    logits_BTC = model(x, present, valid_BT)
+    for now in (1, 5, 10):
+        later_x, later_present, _ = make_inputs(seed=2)
+        mixed_x = {s: torch.cat([v[:, :now], later_x[s][:, now:]], 1) for s, v in x.items()}
+        mixed_present = {
+            s: torch.cat([m[:, :now], later_present[s][:, now:]], 1) for s, m in present.items()
+        }
+        mixed_BTC = model(mixed_x, mixed_present, valid_BT)
+        torch.testing.assert_close(mixed_BTC[:, :now], logits_BTC[:, :now], atol=1e-5, rtol=0)
+        assert (mixed_BTC[:, now] - logits_BTC[:, now]).abs().max() > 1e-3
+
+
+def test_batch_mates_change_nothing(name):
+    model = make(name)
+    x, present, valid_BT = make_inputs(shape_BT=(4, 11))
+    logits_BTC = model(x, present, valid_BT)
+    order = random.Random(0).sample(range(4), 4)
+    shuffled = model(
+        {s: v[order] for s, v in x.items()}, {s: m[order] for s, m in present.items()}, valid_BT
+    )
+    torch.testing.assert_close(shuffled, logits_BTC[order], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
+def test_all_absent_is_finite(name, streams, training):
+    model = make(name, streams).train(training)
+    x, present, valid_BT = make_inputs(streams)
+    nothing = {s: torch.zeros_like(m) for s, m in present.items()}
+    loss = train_loss(model, x, nothing, valid_BT)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_normaliser_acts_on_its_stream(name):
+    model = make(name)
+    for stream, width in WIDTHS.items():
+        model.fit_normaliser(stream, torch.zeros(width), torch.zeros(width))  # std 0: kept as is
+    x, present, valid_BT = make_inputs()
+    plain_BTC = model(x, present, valid_BT)
+    model.fit_normaliser("face", torch.full((12,), 3.0), torch.full((12,), 2.0))
+    scaled = {**x, "face": 2 * x["face"] + 3}
+    torch.testing.assert_close(model(scaled, present, valid_BT), plain_BTC, atol=1e-5, rtol=0)
+
+
+def test_save_and_load_give_the_same_logits(name, tmp_path):
+    model = make(name)
+    x, present, valid_BT = make_inputs()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    torch.manual_seed(9)
+    other = type(model)(model.streams, model.num_classes, model.config).eval()
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(other(x, present, valid_BT), model(x, present, valid_BT))
+
+
+def test_a_small_batch_can_be_learned(name):
+    model = make(name).train()
+    x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
+    losses = []
+    for _ in range(60):
+        loss = train_loss(model, x, present, valid_BT)
+        losses.append(loss.item())
+        model.zero_grad()
+        loss.backward()
+        with torch.no_grad():  # sign descent: torch.optim takes seconds to import
+            for parameter in model.parameters():
+                parameter.sub_(0.01 * parameter.grad.sign())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_options_and_streams_are_checked(name):
+    for streams, num_classes, options, message in [
+        ({}, 7, {}, "at least one stream"),
+        ({"a.b": 3}, 7, {}, "'a.b'"),
+        ({"face": 0}, 7, {}, "width"),
+        ({"face": 3}, 1, {}, "at least 2 classes"),
+        ({"face": 3}, 7, {"widht": 1}, "'widht'.*valid options: .*kernel_size"),
+        ({"face": 3}, 7, {"kernel_size": "5"}, "kernel_size: .*'5'"),
+        ({"face": 3}, 7, {"kernel_size": 0}, "kernel_size must be"),
+        ({"face": 3}, 7, {"dropout": 1.0}, "dropout must be"),
+        ({"face": 3}, 7, {"channels": {"face": []}}, "channels.face"),
+        ({"face": 3}, 7, {"channels": {"fase": [3]}}, "fase; expected some of: face"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            make_model(name, streams, num_classes, options)
+
+
+def test_unknown_model_lists_the_known(name):
+    with pytest.raises(UserError, match=name):
+        make_model("no_such_model", WIDTHS, 7, {})
