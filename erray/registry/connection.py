@@ -96,7 +96,7 @@ class Connection:
             if program.is_relative_to(Path.cwd()):
                 program = program.relative_to(Path.cwd())
         store = shlex.quote(without_credentials(self.uri))
-        return f"{shlex.quote(str(program))} ui --backend-store-uri {store} --port 5000"
+        return f"{shlex.quote(str(program))} ui --backend-store-uri {store} --port 5000 --workers 1"
 
     @property
     def _is_server(self) -> bool:

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import multiprocessing
 import os
 import pickle
 import signal
@@ -13,7 +12,6 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 from mlflow import MlflowClient
@@ -282,35 +280,36 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path):
         Registry(tmp_path, uri="nonsense://me:secret@x").start_run("never")
 
 
-def _start_one(home, barrier, results):
-    barrier.wait()
-    registry = Registry(home, experiment="shared")
-    results.put((registry.start_run("one"), registry._connection.experiment_id))
+ONE_RUN = """
+import sys, time
+from pathlib import Path
+from erray.registry import Registry
+home, mine = Path(sys.argv[1]), Path(sys.argv[2])
+mine.write_text("")
+while len(list(home.glob("*.run"))) < 2:
+    time.sleep(0.01)
+registry = Registry(home, experiment="shared")
+run_id = registry.start_run("one")
+registry.finish(run_id)
+mine.write_text(run_id)
+"""
 
 
-def test_two_processes_may_create_the_store_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
+def test_two_processes_create_one_store_at_once_and_quietly(tmp_path):
+    run_files = [tmp_path / "a.run", tmp_path / "b.run"]
     processes = [
-        context.Process(target=_start_one, args=(tmp_path, barrier, results)) for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_RUN, str(tmp_path), str(mine)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for mine in run_files
     ]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert len({run_id for run_id, _ in found}) == 2
-    assert len({experiment_id for _, experiment_id in found}) == 1
-
-
-def test_opening_prints_nothing(tmp_path):
-    code = "import sys; from pathlib import Path; from erray.registry import Registry; "
-    code += "r = Registry(Path(sys.argv[1])); r.finish(r.start_run('quiet'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert (done.stdout, done.stderr) == ("", "")
+    assert [process.communicate(timeout=200)[0] for process in processes] == [b"", b""]
+    store = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    runs = [store.get_run(mine.read_text()) for mine in run_files]
+    assert runs[0].info.run_id != runs[1].info.run_id
+    assert runs[0].info.experiment_id == runs[1].info.experiment_id
 
 
 def test_a_refused_call_is_no_outage(registry):
@@ -319,49 +318,54 @@ def test_a_refused_call_is_no_outage(registry):
     assert not is_outage(caught.value)
 
 
-@contextmanager
-def mlflow_server(folder, port):
-    """A tracking server of its own process group on the loopback address."""
+@pytest.fixture
+def server(tmp_path):
+    """A tracking server on the loopback address, in a process group of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "served")]
-    with (folder / "server.log").open("ab") as log:
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
+    with (tmp_path / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=folder, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
         )
     try:
-        wait_for_server(port, process)
-        yield f"http://127.0.0.1:{port}"
+        wait_for_server(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}", process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def wait_for_server(port, process):
-    give_up_s = time.monotonic() + 120
+def wait_for_server(uri, process):
+    give_up_s = time.monotonic() + 150
     while time.monotonic() < give_up_s and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            with urllib.request.urlopen(f"{uri}/health", timeout=5):
                 return
         except OSError:
-            time.sleep(0.3)
+            time.sleep(0.2)
     pytest.fail("the tracking server did not start, see server.log")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_an_outage_of_the_server_loses_nothing(tmp_path, checkpoint, monkeypatch, caplog):
+def test_an_outage_of_the_server_loses_nothing(server, tmp_path, checkpoint, monkeypatch, caplog):
     monkeypatch.setattr(connection, "RETRY_PAUSE_S", 0.2)
+    uri, group = server
+    registry = Registry(tmp_path / "home", uri=uri, outage_limit_s=120)
+    run_id = registry.start_run("train")
+    registry.log_metrics(run_id, [{"epoch": 0, "loss": 3.0}])
+
+    # Stopped, it still takes what is sent and answers nobody: what arrived is sent once more.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    port = free_port()
-    registry = Registry(tmp_path / "home", uri=f"http://127.0.0.1:{port}", outage_limit_s=120)
-    with mlflow_server(tmp_path, port):
-        run_id = registry.start_run("train")
-        registry.log_metrics(run_id, [{"epoch": 0, "loss": 3.0}])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    os.killpg(group, signal.SIGSTOP)
     with caplog.at_level(logging.WARNING):
         start_s = time.monotonic()
         for epoch in range(1, 4):
@@ -369,31 +373,30 @@ def test_an_outage_of_the_server_loses_nothing(tmp_path, checkpoint, monkeypatch
         assert time.monotonic() - start_s < 10, "training waited for the server"
     assert "the tracking store is away" in caplog.text
     closing = threading.Thread(target=registry.finish, args=(run_id,))
-    closing.start()  # while nothing listens: it has to wait
-    with mlflow_server(tmp_path, port) as uri:
-        closing.join(60)
-        client = MlflowClient(tracking_uri=uri)
-        history = client.get_metric_history(run_id, "loss")
-        assert sorted((m.step, m.value) for m in history) == [
-            (0, 3.0),
-            (1, 2.0),
-            (2, 1.0),
-            (3, 0.0),
-        ]
-        assert client.get_run(run_id).info.status == "FINISHED"
+    closing.start()
+    time.sleep(1.5)
+    assert closing.is_alive(), "closing a run has to wait for the server"
+    os.killpg(group, signal.SIGCONT)
+    closing.join(60)
 
-        registry.register(run_id, checkpoint, model_name="served", alias="champion")
-        model = registry.fetch("models:/served@champion", tmp_path / "models")
-        assert contents(model.folder) == contents(checkpoint)
-        assert (tmp_path / "served").is_dir(), "artifacts belong to the server"
-        assert not (tmp_path / "home" / "artifacts").exists()
-        assert registry.ui_command() == uri
+    client = MlflowClient(tracking_uri=uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    history = client.get_metric_history(run_id, "loss")
+    assert sorted((m.step, m.value) for m in history) == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+    registry.register(run_id, checkpoint, model_name="served", alias="champion")
+    model = registry.fetch("models:/served@champion", tmp_path / "models")
+    assert contents(model.folder) == contents(checkpoint)
+    assert (tmp_path / "served").is_dir(), "artifacts belong to the server"
+    assert not (tmp_path / "home" / "artifacts").exists()
+    assert registry.ui_command() == uri
 
 
 def test_an_outage_beyond_the_limit_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "RETRY_PAUSE_S", 0.1)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    registry = Registry(tmp_path, uri=f"http://127.0.0.1:{free_port()}", outage_limit_s=0.5)
+    registry = Registry(tmp_path, uri="http://127.0.0.1:9", outage_limit_s=0.5)  # discard port
     with pytest.raises(UserError, match="cannot open the tracking store http"):
         registry.start_run("never")
     calls = []
