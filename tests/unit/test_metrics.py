@@ -1,0 +1,158 @@
+"""Metrics against scikit-learn; clip rules by hand."""
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erray.errors import UserError
+from erray.metrics import (
+    CLIP_RULES,
+    METRICS,
+    UNLABELLED,
+    accuracy,
+    class_scores,
+    clip_prediction,
+    confusion,
+    macro_f1,
+    score,
+    softmax,
+    weighted_f1,
+)
+
+NUM_CLASSES = 4
+pairs = st.lists(
+    st.tuples(st.integers(0, NUM_CLASSES - 1), st.integers(0, NUM_CLASSES - 1)),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(pairs)
+def test_same_as_scikit_learn(items):
+    labels, predictions = np.array(items).T
+    classes = list(range(NUM_CLASSES))
+    counts = confusion(labels, predictions, NUM_CLASSES)
+    np.testing.assert_array_equal(
+        counts, sklearn.metrics.confusion_matrix(labels, predictions, labels=classes)
+    )
+    assert accuracy(counts) == pytest.approx(sklearn.metrics.accuracy_score(labels, predictions))
+    for ours, average in ((weighted_f1, "weighted"), (macro_f1, "macro")):
+        theirs = sklearn.metrics.f1_score(
+            labels, predictions, labels=classes, average=average, zero_division=0
+        )
+        assert ours(counts) == pytest.approx(theirs)
+    skipped = sklearn.metrics.f1_score(
+        labels, predictions, labels=sorted(set(labels)), average="macro", zero_division=0
+    )
+    assert macro_f1(counts, absent="skip") == pytest.approx(skipped)
+    theirs = sklearn.metrics.precision_recall_fscore_support(
+        labels, predictions, labels=classes, zero_division=0
+    )
+    ours = class_scores(counts)
+    for a, b in zip((ours.precision, ours.recall, ours.f1, ours.support), theirs, strict=True):
+        np.testing.assert_allclose(a, b)
+
+
+@given(pairs, st.randoms(use_true_random=False))
+def test_what_is_masked_or_unlabelled_is_as_if_it_were_not_there(items, random):
+    labels, predictions = np.array(items).T
+    kept = np.array([random.random() < 0.5 for _ in items])
+    alone = confusion(labels[kept], predictions[kept], NUM_CLASSES)
+    np.testing.assert_array_equal(confusion(labels, predictions, NUM_CLASSES, kept), alone)
+    unlabelled = np.where(kept, labels, UNLABELLED)
+    np.testing.assert_array_equal(confusion(unlabelled, predictions, NUM_CLASSES), alone)
+
+
+def test_an_absent_class_does_not_shift_the_others():
+    """Class 1 has no label: it stays in its place, and in the macro mean as 0 unless skipped."""
+    counts = confusion([0, 0, 2], [0, 0, 2], 3)
+    assert class_scores(counts).f1.tolist() == [1, 0, 1]
+    assert macro_f1(counts) == pytest.approx(2 / 3)
+    assert macro_f1(counts, absent="skip") == 1
+    assert weighted_f1(counts) == 1
+
+
+def test_nothing_counted_is_not_a_number():
+    nothing = confusion([UNLABELLED], [0], 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(np.isnan(metric(nothing)) for metric in METRICS.values())
+        assert np.isnan(macro_f1(nothing, absent="skip"))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_stacks_are_scored_one_by_one(name):
+    stack = np.random.default_rng(0).integers(0, 5, (2, 6, 3, 3))
+    scores = METRICS[name](stack)
+    assert scores.shape == (2, 6)
+    for index in np.ndindex(2, 6):
+        assert scores[index] == METRICS[name](stack[index])
+
+
+def test_score_finds_metrics_by_name():
+    assert score("accuracy", [[0, 1], [2, 1]], [[0, 1], [2, 2]], 3) == 0.75
+    assert score("accuracy", [0, 1], [0, 0], 3, [True, False]) == 1
+    with pytest.raises(UserError, match=r"'f1'.*accuracy, weighted_f1, macro_f1"):
+        score("f1", [0], [0], 3)
+
+
+@pytest.mark.parametrize("values", [[3], [-2]])
+def test_classes_outside_the_list_are_our_mistake(values):
+    with pytest.raises(AssertionError, match="no such class"):
+        confusion(values, [0], 3)
+    with pytest.raises(AssertionError, match="no such class"):
+        confusion([0], values, 3)
+
+
+def log(*rows):
+    return np.log(np.array(rows))
+
+
+def test_clip_rules_differ_where_they_should():
+    """One sure frame for class 0 against two unsure ones for class 1."""
+    logits_TC = log([0.98, 0.01, 0.01], [0.3, 0.4, 0.3], [0.3, 0.4, 0.3])
+    assert clip_prediction(logits_TC, "majority")[0] == 1
+    assert clip_prediction(logits_TC, "mean_probabilities")[0] == 0
+    # the mean of logarithms: 0.98 * 0.3 * 0.3 against 0.01 * 0.4 * 0.4
+    assert clip_prediction(logits_TC, "mean_logits")[0] == 0
+    logits_TC = log([0.9, 0.0999, 0.0001], [0.0001, 0.0999, 0.9])
+    assert clip_prediction(logits_TC, "mean_logits")[0] == 1
+    np.testing.assert_allclose(
+        clip_prediction(logits_TC, "mean_probabilities")[1], [0.45005, 0.0999, 0.45005]
+    )
+
+
+def test_majority_shares_and_ties():
+    even = log([0.5, 0.3, 0.2], [0.3, 0.6, 0.1])  # one vote each, class 1 is surer
+    best, probabilities_C = clip_prediction(even, "majority")
+    assert (best, probabilities_C.tolist()) == (1, [0.5, 0.5, 0])
+    for rule in CLIP_RULES:
+        assert clip_prediction(np.zeros((2, 3)), rule)[0] == 0  # all equal: the lowest id
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-800, 800), min_size=3, max_size=3),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from(CLIP_RULES),
+)
+def test_clip_probabilities_are_probabilities(rows, rule):
+    best, probabilities_C = clip_prediction(np.array(rows), rule)
+    assert probabilities_C.sum() == pytest.approx(1)
+    assert (probabilities_C >= 0).all()
+    assert probabilities_C[best] == probabilities_C.max()
+
+
+def test_softmax_of_large_logits():
+    np.testing.assert_allclose(softmax([1000.0, 1000.0]), [0.5, 0.5])
+
+
+def test_unknown_clip_rule_lists_the_known():
+    with pytest.raises(UserError, match=r"'vote'.*majority, mean_probabilities, mean_logits"):
+        clip_prediction(np.zeros((1, 2)), "vote")
