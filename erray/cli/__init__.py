@@ -1,0 +1,1 @@
+"""The erray command, one file per group of commands."""

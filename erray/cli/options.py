@@ -1,0 +1,79 @@
+"""Options that every step's command has, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from erray.cli.display import extraction_display, print_json, say
+from erray.config import Recipe, load_recipe
+from erray.flow.context import Flow
+from erray.plan import TRACKS, Plan, pending, states
+from erray.run_record import erray_home
+from erray.store import RunFolder
+
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="Name of a packaged recipe, or a .yaml file.")
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--set", metavar="KEY=VALUE", help="Override, e.g. -o train.epochs=5."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of the run [default: ERRAY_HOME/<recipe>]."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan; touch nothing.")
+]
+
+
+def resolve(recipe: str, overrides: list[str] | None, out: Path | None) -> tuple[Recipe, Path]:
+    """Load the recipe with its overrides; choose the run's folder."""
+    loaded = load_recipe(recipe, overrides)
+    return loaded, (out or erray_home() / loaded.name).absolute()
+
+
+@contextmanager
+def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[Flow]:
+    """Yield the run in ``out`` with a live display of extractions."""
+    with extraction_display() as progress:
+        yield Flow(recipe, out, home or erray_home(), progress)
+
+
+def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> None:
+    """What would run: the resolved recipe, fingerprints, and clips per stage still to do."""
+    plan = Plan(recipe)
+    description: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "out": str(out),
+        "steps": steps,
+        "stages": {
+            name: {"fingerprint": plan.fingerprints[name], **_pending(plan, out, name)}
+            for name in (TRACKS, *plan.modalities)
+        },
+    }
+    if as_json:
+        print_json(description)
+        return
+    typer.echo(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), nl=False)
+    say("[dim]dry run: nothing was touched")
+
+
+def _pending(plan: Plan, out: Path, stage: str) -> dict[str, int]:
+    """Clips wanted and pending; nothing for a corpus that does not exist yet."""
+    from erray.corpora import read_clips  # noqa: PLC0415 - hashes media: only where it is needed
+
+    if not Path(plan.recipe.corpus.root or "?").is_dir():
+        return {}
+    wanted = plan.wanted(stage, read_clips(plan.recipe.corpus))
+    todo = pending(wanted, states(RunFolder(str(out))), retry=False)
+    return {"wanted": len(wanted), "pending": len(todo)}

@@ -1,0 +1,90 @@
+"""Results of the steps as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from erray.cli.display import say, table
+
+
+def show_extraction(result: dict[str, Any]) -> None:
+    """Counts of clips; what was computed; the reasons of rejects."""
+    computed = sum(result["computed"].values())
+    say(
+        f"[bold]{result['wanted']}[/] clips = [bold]{result['done']}[/] done + "
+        f"[bold]{result['rejected']}[/] rejected"
+        + ("" if computed else " [dim](nothing was left to do)")
+    )
+    for reason, count in sorted(result["reasons"].items(), key=lambda item: -item[1]):
+        say(f"  [red]{count} rejected: {reason}[/]")
+
+
+def show_runs(runs: dict[str, Any]) -> None:
+    """Best val score of every training run."""
+    rows = [
+        [name, f"{r['val_weighted_f1']:.3f}", str(r["best_epoch"]), str(r["epochs"])]
+        for name, r in runs.items()
+    ]
+    table("Training", ["run", "val weighted F1", "best epoch", "epochs"], rows)
+
+
+def show_model(model: dict[str, Any]) -> None:
+    """The registered version."""
+    say(f"Registered [bold]{model['name']}[/] version [bold]{model['version']}[/] ({model['run']})")
+
+
+def show_training(result: dict[str, Any]) -> None:
+    """Runs and the registered model."""
+    show_runs(result["runs"])
+    show_model(result["model"])
+
+
+def show_study(result: dict[str, Any]) -> None:
+    """Trials, the best settings, and how they trained at full length."""
+    trials, best = result["trials"], dict(result["best"])
+    counts = ", ".join(f"{count} {state}" for state, count in trials.items() if count)
+    number = best.pop("number")
+    settings = ", ".join(f"{key.split('.', 1)[1]}={_short(v)}" for key, v in best.items())
+    say(f"Study: {counts}; best is trial {number}: {settings}")
+    show_runs({"tuned": result["tuned"]})
+    if "model" in result:
+        show_model(result["model"])
+
+
+def show_prediction(result: dict[str, Any]) -> None:
+    """How many clips of which class; the submission file."""
+    model = result["model"]
+    say(f"Predicted {result['clips']} clips with {model['name']} version {model['version']}")
+    if "submission" in result:
+        file = result["submission"]
+        say(f"Submission with {file['rows']} frames, checked against the list: {file['path']}")
+
+
+def show_report(result: dict[str, Any]) -> None:
+    """Test scores of the fusion and of each stream."""
+    rules = {
+        f"fusion, {rule.replace('_', ' ')}": scores for rule, scores in result["fusion"].items()
+    }
+    rows = [
+        [name, *(f"{scores[k]:.3f}" for k in ("weighted_f1", "macro_f1", "accuracy"))]
+        for name, scores in {**rules, **result["streams"]}.items()
+    ]
+    table("Test scores", ["", "weighted F1", "macro F1", "accuracy"], rows)
+
+
+def show_ablation(result: dict[str, Any]) -> None:
+    """A row per subset of streams."""
+    rows = [
+        [
+            row["streams"],
+            f"{row['weighted_f1']:.3f}",
+            f"{row['low']:.3f} - {row['high']:.3f}",
+            f"{row['val_weighted_f1']:.3f}",
+        ]
+        for row in result["subsets"]
+    ]
+    table("Ablation", ["streams", "test weighted F1", "95 % interval", "val weighted F1"], rows)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,156 @@
+"""A command for every step of a run; all take the same options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from erray.cli.display import console, print_json, say
+from erray.cli.options import (
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    OverrideOption,
+    RecipeOption,
+    open_flow,
+    resolve,
+    show_plan,
+)
+from erray.cli.results import (
+    show_ablation,
+    show_extraction,
+    show_model,
+    show_prediction,
+    show_report,
+    show_runs,
+    show_study,
+    show_training,
+)
+from erray.config import Recipe
+from erray.flow.context import Flow
+from erray.flow.extract import extract_step
+from erray.flow.pipeline import STEPS, run_pipeline
+from erray.flow.predict import predict_step
+from erray.flow.report import ablation_table, report_step
+from erray.flow.train import ablate_step, register_step, train_step
+from erray.flow.tune import tune_step
+
+Step = Callable[[Flow], dict[str, Any]]
+Show = Callable[[dict[str, Any]], None]
+
+
+def add_steps(app: typer.Typer) -> None:
+    """Add the commands of this file to ``app``."""
+    app.command("extract")(extract)
+    for name, step, show, text in (
+        ("train", _train, show_training, _TRAIN),
+        ("tune", _tune, show_study, _TUNE),
+        ("predict", predict_step, show_prediction, _PREDICT),
+        ("report", report_step, _show_report_of_run, _REPORT),
+        ("ablate", _ablate, show_ablation, _ABLATE),
+        ("pipeline", _pipeline, _nothing, _PIPELINE),
+    ):
+        app.command(name, help=text)(_command(name, step, show))
+
+
+_TRAIN = "Train the fusion and each stream alone; register the model."
+_TUNE = "Search the recipe's space, train the best settings, register what val prefers."
+_PREDICT = "Predict a split with a registered model; write the challenge's file if asked for."
+_REPORT = "Write the run's page (report/index.html) and report/metrics.json."
+_ABLATE = "Train every subset of the streams; one table with intervals."
+_PIPELINE = "Run all steps: extract, train, tune, register, predict, report."
+
+
+def extract(
+    recipe: RecipeOption,
+    override: OverrideOption = None,
+    out: OutOption = None,
+    retry: bool = typer.Option(False, "--retry", help="Also run again what was rejected."),
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Find faces and compute the features of every clip; a rerun does only what is missing."""
+
+    def step(flow: Flow) -> dict[str, Any]:
+        return extract_step(flow, retry=retry)
+
+    run_step("extract", step, show_extraction, *resolve(recipe, override, out), as_json, dry_run)
+
+
+def run_step(
+    name: str, step: Step, show: Show, recipe: Recipe, out: Path, as_json: bool, dry_run: bool
+) -> None:
+    """Run one step of a recipe, or show its plan; print its result."""
+    if dry_run:
+        steps = list(STEPS) if name == "pipeline" else [name]
+        show_plan(recipe, out, steps, as_json=as_json)
+        return
+    with open_flow(recipe, out) as flow:
+        result = step(flow)
+    show(result)
+    if as_json:
+        print_json(result)
+
+
+def show_step(name: str, result: dict[str, Any]) -> None:
+    """Print the result of one step of a pipeline."""
+    console.rule(f"[bold]{name}", align="left", style="dim")
+    show: dict[str, Show] = {
+        "extract": show_extraction,
+        "train": show_runs,
+        "tune": show_study,
+        "register": show_model,
+        "predict": show_prediction,
+        "report": show_report,
+    }
+    show[name](result)
+
+
+def show_end(flow: Flow) -> None:
+    """Where the page is and how to see the runs."""
+    say(f"\nReport:  [bold]{flow.out / 'report' / 'index.html'}[/]")
+    say(f"Runs:    {flow.registry.ui_command()}")
+
+
+def _command(name: str, step: Step, show: Show) -> Callable[..., None]:
+    def command(
+        recipe: RecipeOption,
+        override: OverrideOption = None,
+        out: OutOption = None,
+        as_json: JsonOption = False,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        run_step(name, step, show, *resolve(recipe, override, out), as_json, dry_run)
+
+    return command
+
+
+def _train(flow: Flow) -> dict[str, Any]:
+    return {"runs": train_step(flow), "model": register_step(flow)}
+
+
+def _tune(flow: Flow) -> dict[str, Any]:
+    return {**tune_step(flow), "model": register_step(flow)}
+
+
+def _ablate(flow: Flow) -> dict[str, Any]:
+    runs = ablate_step(flow)
+    settings = flow.recipe.report
+    return {"subsets": ablation_table(runs, flow.labels, num_bootstrap=settings.num_bootstrap)}
+
+
+def _pipeline(flow: Flow) -> dict[str, Any]:
+    metrics = run_pipeline(flow, on_step=show_step)
+    show_end(flow)
+    return metrics
+
+
+def _show_report_of_run(result: dict[str, Any]) -> None:
+    show_report(result)
+
+
+def _nothing(result: dict[str, Any]) -> None:
+    """The pipeline has shown its steps as they ended."""

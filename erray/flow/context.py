@@ -1,0 +1,150 @@
+"""What every step of a run shares: recipe, folders, clips, the record, the tracking store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from erray.config import Recipe, fingerprint
+from erray.corpora import read_clips
+from erray.errors import UserError
+from erray.extraction import NoProgress, Progress
+from erray.labels import LABEL_SETS, LabelSet
+from erray.plan import Plan
+from erray.records import Clip
+from erray.registry import Registry
+from erray.run_record import RunRecord, git_commit, without_credentials
+from erray.store import RunFolder
+from erray.training.ingest import FeatureArrays, build_arrays
+from erray.training.job import TrainJob
+from erray.training.runs import TrainingRun
+
+FUSION, TUNED = "fusion", "tuned"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One run of a recipe in the folder ``out``.
+
+    Attributes:
+        out: absolute folder of tables, training runs and report.
+        home: absolute folder of the tracking store.
+        progress: told how far an extraction is.
+    """
+
+    recipe: Recipe
+    out: Path
+    home: Path
+    progress: Progress = field(default_factory=NoProgress)
+
+    def __post_init__(self) -> None:
+        if not self.recipe.streams:
+            raise UserError("the recipe has no streams: name at least one encoder in `streams`")
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """Every clip of the corpus, with the hash of its medium."""
+        return read_clips(self.recipe.corpus)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan(self.recipe)
+
+    @property
+    def labels(self) -> LabelSet:
+        return LABEL_SETS[self.recipe.corpus.labels]
+
+    @property
+    def tables(self) -> RunFolder:
+        return RunFolder(str(self.out))
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's record as it is on disk now."""
+        return RunRecord.load(self.out)
+
+    @cached_property
+    def registry(self) -> Registry:
+        tracking = self.recipe.tracking
+        return Registry(self.home, uri=tracking.uri, experiment=tracking.experiment)
+
+    def run(self, name: str) -> TrainingRun:
+        """The folder of the training run ``name``."""
+        return TrainingRun(self.out / "training" / name)
+
+    def arrays(self, split: str) -> FeatureArrays:
+        """Mapped features of a split, built if they are not there."""
+        return build_arrays(
+            self.plan, self.tables, self.clips, self.labels, split=split, cache=self.out / "cache"
+        )
+
+    def job(self, streams: Sequence[str] | None = None) -> TrainJob:
+        """The recipe's training run over ``streams`` (None: all of the recipe)."""
+        names = list(self.recipe.streams) if streams is None else list(streams)
+        model = self.recipe.model
+        leader = model.options.get("leader")
+        if leader is not None and leader not in names:
+            # a subset without the recipe's leader is led by its own first stream
+            model = model.model_copy(update={"options": model.options | {"leader": names[0]}})
+        channels = model.options.get("channels")
+        if channels:
+            kept = {name: value for name, value in channels.items() if name in names}
+            model = model.model_copy(update={"options": model.options | {"channels": kept}})
+        return TrainJob(
+            train=self.arrays("train"),
+            val=self.arrays("val"),
+            streams={name: self.plan.widths[name] for name in names},
+            num_classes=len(self.labels),
+            model=model,
+            settings=self.recipe.train,
+            seed=self.recipe.seed,
+        )
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Name of the clips by content: media hashes, spans, splits, labels, transcripts."""
+        rows = [
+            [c.clip_id, c.file_sha256, c.start_s, c.end_s, c.split, c.group, c.label, c.transcript]
+            for c in self.clips
+        ]
+        return fingerprint(sorted(rows, key=lambda row: str(row[0])))
+
+    def parent_run(self) -> str:
+        """The tracking run that all steps of this folder belong to, started by the first."""
+        known, settings = self.record, self.recipe.model_dump(mode="json")
+        same_store = known.tracking_uri == without_credentials(self.registry.uri)
+        if known.parent_run_id is not None and same_store and known.recipe == settings:
+            return known.parent_run_id
+        tags = {
+            "erray.data_fingerprint": self.data_fingerprint,
+            **{f"erray.features.{k}": v for k, v in self.plan.fingerprints.items()},
+        }
+        commit = git_commit(Path.cwd())
+        if commit is not None:
+            tags["mlflow.source.git.commit"] = commit
+        run_id = self.registry.start_run(self.recipe.name, params=settings, tags=tags)
+        self.registry.log_dict(run_id, settings, "recipe.json")
+        self.record.update(
+            recipe=settings,
+            git_commit=commit,
+            data_fingerprint=self.data_fingerprint,
+            tracking_uri=self.registry.uri,
+            parent_run_id=run_id,
+        )
+        return run_id
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[str]:
+        """Time a step; yield the parent run's id, closed after it (failed when the step fails)."""
+        run_id = self.parent_run()
+        try:
+            with self.record.time(name):
+                yield run_id
+        except BaseException:
+            self.registry.finish(run_id, failed=True)
+            raise
+        self.registry.log_metrics(run_id, [{f"seconds.{name}": self.record.seconds[name]}])
+        self.registry.finish(run_id)
