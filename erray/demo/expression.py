@@ -95,6 +95,8 @@ EMOTION_UNITS: dict[str, dict[str, float]] = {
 
 _SIDED_LIPS = {"lip_upper_side": "lip_upper", "lip_lower_side": "lip_lower"}
 _GRID_STEP_PX = 3.0
+# Two lips that touch stay this far apart: coinciding points would leave the spline undefined.
+_LIP_GAP_PX = 0.5
 # The spline is solved for every fourth frame; between them a face moves along straight lines.
 _KEY_STEP_FRAMES = 4
 
@@ -166,13 +168,13 @@ def _keep_lips_apart(target_TK2: Floats, names: list[str]) -> Floats:
     """Lips may touch but not cross, and the lower lip hides the teeth instead of leaving them."""
     for side in ("", "_l", "_r"):
         upper, lower = names.index(f"lip_upper{side}"), names.index(f"lip_lower{side}")
-        floor_T = target_TK2[:, upper, 1] + 1.0
+        floor_T = target_TK2[:, upper, 1] + _LIP_GAP_PX
         target_TK2[:, lower, 1] = np.maximum(target_TK2[:, lower, 1], floor_T)
         if f"teeth{side}" in names:
             teeth = names.index(f"teeth{side}")
-            target_TK2[:, teeth, 1] = np.minimum(
-                target_TK2[:, teeth, 1], target_TK2[:, lower, 1] - 0.5
-            )
+            middle_T = (target_TK2[:, upper, 1] + target_TK2[:, lower, 1]) / 2
+            hidden_T = np.maximum(middle_T, target_TK2[:, lower, 1] - _LIP_GAP_PX)
+            target_TK2[:, teeth, 1] = np.minimum(target_TK2[:, teeth, 1], hidden_T)
     return target_TK2
 
 
@@ -250,7 +252,7 @@ def warp_face(portrait: Portrait, activation: dict[str, Floats], num_frames: int
     still = np.broadcast_to(fixed, (len(keys), *fixed.shape))
     source_K2 = np.concatenate([np.stack([portrait.points_px[n] for n in names]), fixed])
     shift_TM2 = _spline(np.concatenate([target_TK2, still], axis=1), source_K2, grid_M2)
-    reach_M = (((grid_M2 - centre) / half) ** 2).sum(-1)
+    reach_M = (((grid_M2 - centre) / (half - _GRID_STEP_PX)) ** 2).sum(-1)
     shift_TM2 *= np.clip((1.0 - reach_M) * 6, 0, 1)[None, :, None]
     inside_TM = _mouth_inside(target_TK2, names, grid_M2)
     field_T3M = np.concatenate([shift_TM2, inside_TM[..., None]], axis=2).transpose(0, 2, 1)

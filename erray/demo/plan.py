@@ -4,6 +4,7 @@ Every choice that a model could take for the answer (portrait, place, group, len
 stream shows which emotion) is either balanced over the classes or drawn without regard to them.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,16 @@ def _cut(rng: np.random.Generator, num_clips: int) -> list[int]:
     return sizes
 
 
+def _next_role(cast: list[_Role], group: list[_Role]) -> _Role:
+    """The first role of the class that is fewest in the group, then most in the (shuffled) cast.
+
+    Using up the common classes first leaves a mixed rest for the last groups.
+    """
+    left = Counter(role.label for role in cast)
+    used = Counter(role.label for role in group)
+    return min(cast, key=lambda role: (used[role.label], -left[role.label]))
+
+
 def _group_roles(rng: np.random.Generator, roles: list[_Role]) -> list[list[_Role]]:
     """Groups of one portrait each, with different classes inside a group where chance allows."""
     groups = []
@@ -84,14 +95,10 @@ def _group_roles(rng: np.random.Generator, roles: list[_Role]) -> list[list[_Rol
         cast = [role for role in roles if role.portrait == portrait]
         cast = [cast[i] for i in rng.permutation(len(cast))]
         for size in _cut(rng, len(cast)):
-            # Taking the first role of each unseen class keeps the draw random and the group mixed.
             group: list[_Role] = []
-            for role in list(cast):
-                if len(group) < size and role.label not in {other.label for other in group}:
-                    group.append(role)
-                    cast.remove(role)
-            while len(group) < size:
-                group.append(cast.pop())
+            for _ in range(size):
+                group.append(_next_role(cast, group))
+                cast.remove(group[-1])
             groups.append(group)
     return groups
 
