@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from erray.demo.encode import FRAME_RATE_HZ, SAMPLE_RATE_HZ, write_mp4
-from erray.demo.expression import draw_activation, warp_face
+from erray.demo.expression import draw_activation
 from erray.demo.plan import ClipPlan, plan_corpus
 from erray.demo.portrait import load_portraits
 from erray.demo.scene import draw_head_path, draw_scene, render
 from erray.demo.voice import draw_speaker, speak
+from erray.demo.warp import warp_face
 from erray.errors import UserError
 
 MANIFEST_NAME = "manifest.csv"

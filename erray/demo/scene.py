@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from erray.demo.expression import FaceField
 from erray.demo.portrait import Portrait
+from erray.demo.warp import FaceField
 
 WIDTH_PX, HEIGHT_PX = 240, 180
 _MOUTH_RGB = (0.20, 0.08, 0.08)
@@ -74,11 +74,11 @@ def _sway(rng: np.random.Generator, times_s: NDArray[np.float64]) -> NDArray[np.
 def draw_head_path(rng: np.random.Generator, times_s: NDArray[np.float64]) -> HeadPath:
     """Place, size and slow motion of the head; the face stays inside the frame.
 
-    At working size a face is about 115 px tall, so the zoom gives 74 to 97 px and leaves at
+    At working size a face is about 115 px tall, so the zoom gives 79 to 99 px and leaves at
     least 30 px to the frame's border on every side.
     """
-    place = np.array([rng.uniform(92, WIDTH_PX - 92), rng.uniform(84, 92)])
-    zoom, roll_rad = rng.uniform(0.64, 0.84), np.deg2rad(rng.uniform(-4, 4))
+    place = np.array([rng.uniform(92, WIDTH_PX - 92), rng.uniform(88, 96)])
+    zoom, roll_rad = rng.uniform(0.69, 0.86), np.deg2rad(rng.uniform(-4, 4))
     sway = np.stack([_sway(rng, times_s) for _ in range(4)])
     return HeadPath(
         centre_T2=place + np.stack([6 * sway[0], 4 * sway[1]], axis=1),

@@ -43,8 +43,8 @@ class Prosody:
 
 
 PROSODY: dict[str, Prosody] = {
-    "happiness": Prosody(1.35, 0.45, 0.0, 5.0, 3.0, 0.55),
-    "surprise": Prosody(1.45, 0.25, 0.9, 3.2, 2.0, 0.50),
+    "happiness": Prosody(1.35, 0.45, 0.0, 5.4, 3.0, 0.42),
+    "surprise": Prosody(1.45, 0.20, 0.9, 3.0, 1.0, 0.70, breath=0.08),
     "fear": Prosody(1.75, 0.10, 0.1, 6.2, -2.0, 0.70, breath=0.15, tremor=0.10),
     "anger": Prosody(1.10, 0.35, -0.1, 5.2, 8.0, 0.30),
     "disgust": Prosody(0.75, 0.20, -0.35, 2.8, -1.0, 0.45, creak=0.6),
