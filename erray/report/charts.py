@@ -145,6 +145,7 @@ def number(value: float) -> str:
 
 
 def _round_step(span: float, num: int) -> float:
-    """Return the largest of 1, 2, 5 times a power of ten that cuts ``span`` in ``num`` or more."""
+    """Return 1, 2 or 5 times a power of ten, the one nearest to ``num`` cuts of ``span``."""
     power = 10.0 ** math.floor(math.log10(span / num))
-    return max(factor * power for factor in (1, 2, 5, 10) if factor * power <= span / num * 1.001)
+    steps = [factor * power for factor in (1, 2, 5, 10)]
+    return min(steps, key=lambda step: abs(span / step - num))

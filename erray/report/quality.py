@@ -14,6 +14,7 @@ from erray.plan import TRACKS, Plan
 from erray.records import DONE, Clip
 from erray.report.sources import RunData
 from erray.report.thumbnails import Faces
+from erray.store import Table
 
 _NUM_BINS = 10
 
@@ -40,14 +41,13 @@ class Tables:
 
     def __init__(self, data: RunData, plan: Plan) -> None:
         self.run, self.plan, self.clips = data.folder, plan, data.clips
+        self._shards: dict[str, dict[str, str]] = {}
         self._done = {row["key"] for row in data.status if row["state"] == DONE}
 
     def faces(self, clip: Clip) -> Faces:
         """Return the crops of the clip's main track, none where no face was found."""
-        rows = self.run.crops.read(
-            columns=["key", "ticks", "jpegs"], keys=[self.plan.key(TRACKS, clip)]
-        )
-        return Faces.from_rows(rows.to_pylist())
+        key = self.plan.key(TRACKS, clip)
+        return Faces.from_rows(self._rows(self.run.crops, key, ["ticks", "jpegs"]))
 
     def presence(self, clip: Clip) -> dict[str, NDArray[np.bool_]]:
         """Return per stream at which ticks it has data; streams without a row are left out."""
@@ -56,10 +56,18 @@ class Tables:
             if stream == TRACKS:
                 continue
             table = self.run.features(stream, fingerprint)
-            rows = table.read(columns=["key", "present"], keys=[self.plan.key(stream, clip)])
-            if rows.num_rows:
-                found[stream] = np.array(rows["present"][0].as_py(), dtype=bool)
+            for row in self._rows(table, self.plan.key(stream, clip), ["present"]):
+                found[stream] = np.array(row["present"], dtype=bool)
         return found
+
+    def _rows(self, table: Table, key: str, columns: list[str]) -> list[dict[str, Any]]:
+        """Rows of one key. Only its shard is read: the others may hold gigabytes of crops."""
+        if table.path not in self._shards:
+            self._shards[table.path] = table.shard_of_key()
+        shard = self._shards[table.path].get(key)
+        if shard is None:
+            return []
+        return table.read(columns=["key", *columns], keys=[key], shards=[shard]).to_pylist()
 
     def coverage(self) -> list[float] | None:
         """Return per done clip the share of ticks with its main face; None without faces."""

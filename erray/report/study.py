@@ -70,7 +70,7 @@ def _history(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) ->
     points = list(zip(numbers, accumulate(values, max), strict=True))
     so_far = line("best so far", "best", points, x=x_scale, y=y_scale)
     x_ticks = [tick for tick in x_scale.ticks() if "." not in tick.text]
-    return Chart(f"{metric} by trial", "trial", x_ticks, y_scale.ticks(), [so_far], dots)
+    return Chart(f"{_sentence(metric)} by trial", "trial", x_ticks, y_scale.ticks(), [so_far], dots)
 
 
 def _dot(trial: dict[str, Any], best: dict[str, Any], x_scale: Scale, y_scale: Scale) -> Dot:
@@ -97,7 +97,7 @@ def _curves(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) -> 
         tone = "best" if trial is best else "quiet"
         lines.append(line(f"trial {trial['number']}", tone, points, x=x_scale, y=y_scale))
     x_ticks = [tick for tick in x_scale.ticks() if "." not in tick.text]
-    return Chart(f"{metric} by epoch", "epoch", x_ticks, y_scale.ticks(), lines)
+    return Chart(f"{_sentence(metric)} by epoch", "epoch", x_ticks, y_scale.ticks(), lines)
 
 
 def _parallel(
@@ -115,10 +115,10 @@ def _parallel(
         axes.append(Axis(name, round(100 * i / max(len(columns) - 1, 1), 2), ticks))
         heights.append(ys)
     threads = []
-    for trial, ys in zip(trials, zip(*heights, strict=True), strict=True):
+    for trial, crossed in zip(trials, zip(*heights, strict=True), strict=True):
         tone = "best" if trial is best else "quiet"
-        points = list(zip((axis.x for axis in axes), ys, strict=True))
-        threads.append(Line(f"trial {trial['number']}", tone, path(points), points[-1]))
+        joints = list(zip((axis.x for axis in axes), crossed, strict=True))
+        threads.append(Line(f"trial {trial['number']}", tone, path(joints), joints[-1]))
     return axes, sorted(threads, key=lambda thread: thread.tone == "best")
 
 
@@ -142,3 +142,7 @@ def _finite(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return number(value) if _finite(value) else str(value)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-NUM_SLOTS = 20
-_SIDE_PX = 88
+NUM_SLOTS = 16
+_SIDE_PX = 96
 _QUALITY = 74
 
 

@@ -43,7 +43,7 @@ class MadeUpRun:
 
 
 def make_run(out: Path, *, clips_per_split: dict[str, int], overrides: list[str]) -> MadeUpRun:
-    """Write a whole run folder; the first test clip has a hostile transcript and one tick."""
+    """Write a whole run folder; test clips say hostile things, the first has one tick."""
     rng = np.random.default_rng(7)
     recipe = load_recipe("demo", ["corpus.root=/nowhere", *overrides])
     clips = _clips(clips_per_split)
@@ -63,7 +63,7 @@ def make_run(out: Path, *, clips_per_split: dict[str, int], overrides: list[str]
         predictions[run] = rows
     unlabelled = [clip for clip in kept if clip.split == "challenge"]
     rows = [_prediction(clip, num_ticks[clip.clip_id], 3.0, rng) for clip in unlabelled]
-    folder.predictions.replace([row | {"label": None} for row in rows])
+    folder.predictions.replace(rows)
     _write_json(out / "tune" / "study.json", _study(rng))
     (out / "submission.csv").write_text("image_location\n")
     _write_record(str(out), num_clips=len(clips), num_rejected=len(rejected))
@@ -78,23 +78,25 @@ def _clips(clips_per_split: dict[str, int]) -> list[Clip]:
             media=f"{split}/{i:03d}.mp4",
             split=split,
             group=f"{split}-{i // 2}",
-            label=CLASSES[i % len(CLASSES)],
+            label=None if split == "challenge" else CLASSES[i % len(CLASSES)],
             transcript=said[i % len(said)],
             file_sha256=f"{split}{i}",
         )
         for split, num in clips_per_split.items()
         for i in range(num)
     ]
-    first = next(i for i, clip in enumerate(clips) if clip.split == "test")
-    clips[first] = replace(clips[first], transcript=HOSTILE)
-    return clips
+    return [
+        replace(clip, transcript=HOSTILE) if clip.split == "test" and clip.transcript else clip
+        for clip in clips
+    ]
 
 
 def _prediction(clip: Clip, num_ticks: int, skill: float, rng: Any) -> dict[str, Any]:
     noise_TC = gaussian_filter1d(rng.normal(size=(num_ticks, len(CLASSES))), 6, axis=0) * 5
     rise_T = np.sin(np.pi * (np.arange(num_ticks) + 0.5) / num_ticks) ** 0.7
     noise_TC += rng.normal(size=len(CLASSES)) * 1.1 * rise_T[:, None]
-    noise_TC[:, CLASSES.index(clip.label or "")] += skill * rise_T
+    acted = CLASSES.index(clip.label) if clip.label else int(rng.integers(len(CLASSES)))
+    noise_TC[:, acted] += skill * rise_T
     logits_TC = noise_TC.astype(np.float32)
     predicted, probabilities_C = clip_prediction(logits_TC, "mean_logits")
     columns = tensor_columns(logits_TC)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from erray.errors import UserError
+from erray.records import PREDICTION_SCHEMA
+from erray.report.build import build_report
+from erray.store import Table
+from tests.unit.report.conftest import Built
+from tests.unit.report.made_up_run import HOSTILE
+
+
+class Page(HTMLParser):
+    """What a browser would take from the page: tags, text, scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def ids(self) -> list[str]:
+        return [value for _, attrs in self.tags if (value := attrs.get("id"))]
+
+
+def test_metrics_json_is_what_was_returned(built: Built) -> None:
+    written = json.loads((Path(built.run.out) / "report" / "metrics.json").read_text())
+    assert written == json.loads(json.dumps(built.metrics))
+    assert set(written["streams"]) == {"hog", "logmel", "hash"}
+    assert written["model"] == {"name": "erray-demo", "version": "3"}
+    assert written["clips"] == {"wanted": 65, "done": 63, "rejected": 2}
+    assert written["seconds"]["train"] == 66.0
+
+
+def test_only_test_rows_are_scored(built: Built) -> None:
+    rows = [row for row in built.run.predictions["fusion"] if row["split"] == "test"]
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert built.metrics["num_test_clips"] == len(rows) == 30
+    assert built.metrics["fusion"]["mean_logits"]["accuracy"] == pytest.approx(right / len(rows))
+
+
+def test_the_page_asks_for_nothing(built: Built) -> None:
+    for tag, attrs in Page(built.page).tags:
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            value = attrs.get(name) or ""
+            assert value.startswith(("data:", "#")) or not value, (tag, name, value[:80])
+    style = re.search(r"<style>(.*?)</style>", built.page, re.S)
+    assert style and "url(" not in style[1] and "@import" not in style[1]
+    assert len(built.page) < 6_000_000
+
+
+def test_only_the_pages_own_script_may_run(built: Built) -> None:
+    scripts = re.findall(r"<script>(.*?)</script>", built.page, re.S)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in built.page
+    assert not re.search(r"\son\w+=", built.page.replace(HOSTILE, ""))
+
+
+def test_a_transcript_cannot_break_out(built: Built) -> None:
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", built.page, re.S)
+    assert "window.broken" not in "".join(scripts)
+    assert HOSTILE in "".join(Page(built.page).texts)
+
+
+def test_every_section_is_there_with_unique_ids(built: Built) -> None:
+    ids = Page(built.page).ids()
+    wanted = {"rules", "fusion", "classes", "training", "study", "timelines", "challenge"}
+    assert wanted | {"quality", "facts", "use"} <= set(ids)
+    assert len(ids) == len(set(ids))
+    links = {a["href"] for tag, a in Page(built.page).tags if tag == "a" and a.get("href")}
+    assert {link[1:] for link in links if link} <= set(ids)
+
+
+def test_timelines_hold_faces_and_values(built: Built) -> None:
+    blocks = re.findall(r'<script type="application/json">(.*?)</script>', built.page, re.S)
+    assert len(blocks) == 12 + 4
+    for block in blocks:
+        data = json.loads(block)
+        assert len(data["at"]) == len(data["times_s"]) == len(data["shares"])
+        assert all(abs(sum(row) - 1000) <= 4 for row in data["shares"])
+    assert built.page.count("data:image/jpeg;base64,") > 100
+    assert built.page.count('class="noface"') > 0
+
+
+def test_rejects_and_facts_are_told(built: Built) -> None:
+    assert "no_video: the file has no video stream" in built.page
+    assert "8b12774c0ffee" in built.page
+    assert "65 in = 63 done + 2 rejected" in re.sub(r"\s+", " ", built.page)
+
+
+def test_the_same_run_gives_the_same_page(built: Built, run_folder: Path) -> None:
+    build_report(str(run_folder), built.run.recipe)
+    assert (run_folder / "report" / "index.html").read_text() == built.page
+
+
+def test_what_is_missing_is_said_with_its_command(built: Built, run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "tune")
+    shutil.rmtree(run_folder / "predictions")
+    for name in ("hog", "logmel", "hash"):
+        shutil.rmtree(run_folder / "training" / name)
+    (run_folder / "training" / "fusion" / "history.json").unlink()
+    (run_folder / "run.json").unlink()
+    metrics = build_report(str(run_folder), built.run.recipe)
+    page = (run_folder / "report" / "index.html").read_text()
+    assert metrics["streams"] == {}
+    assert metrics["model"] is None
+    assert "<code>erray tune</code>" in page
+    assert page.count("<code>erray train</code>") == 2
+    assert 'id="challenge"' not in page
+    assert "not registered" in page
+
+
+def test_no_test_predictions_names_the_command(built: Built, run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "training" / "fusion" / "predictions")
+    before = (run_folder / "report" / "index.html").read_text()
+    with pytest.raises(UserError, match="erray train") as caught:
+        build_report(str(run_folder), built.run.recipe)
+    assert "\n" not in str(caught.value)
+    assert (run_folder / "report" / "index.html").read_text() == before
+
+
+def test_runs_over_other_clips_are_refused(built: Built, run_folder: Path) -> None:
+    table = Table(str(run_folder / "training" / "hog" / "predictions"), PREDICTION_SCHEMA)
+    rows = table.read()
+    table.replace(rows.slice(0, rows.num_rows - 1))
+    with pytest.raises(UserError, match="training/hog predicts 29 test clips"):
+        build_report(str(run_folder), built.run.recipe)
+
+
+def test_a_report_leaves_no_temporary_file(built: Built) -> None:
+    names = {path.name for path in (Path(built.run.out) / "report").iterdir()}
+    assert names == {"index.html", "metrics.json"}

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from erray.report.curves import make_curves
+from erray.report.study import StudyView, make_study
+
+
+def trial(number: int, value: float | None, **params: Any) -> dict[str, Any]:
+    curve = [] if value is None else [value / 2, value]
+    state = "failed" if value is None else "complete"
+    head = {"number": number, "state": state, "value": value, "epochs": len(curve)}
+    return head | {"params": params, "curve": curve}
+
+
+@pytest.fixture
+def view() -> StudyView:
+    trials = [
+        trial(0, 0.5, lr=1e-4, opt="sgd", fixed=3),
+        trial(1, 0.7, lr=1e-3, opt="adam", fixed=3),
+        trial(2, None, lr=1e-2, opt="sgd", fixed=3),
+        trial(3, 0.6, lr=1e-2, opt="sgd", fixed=3),
+    ]
+    found = make_study({"metric": "val weighted F1", "trials": trials, "best": 1})
+    assert found is not None
+    return found
+
+
+def test_history_marks_the_best_and_the_failed(view: StudyView) -> None:
+    assert [dot.tone for dot in view.history.dots] == ["complete", "best", "failed", "complete"]
+    heights = [dot.y for dot in view.history.dots]
+    assert heights[1] == max(heights)
+    best_so_far = view.history.lines[0].path
+    assert best_so_far.count("L") == 2  # three trials have a value
+    assert best_so_far.split("L")[1].split()[1] == best_so_far.split("L")[2].split()[1]
+
+
+def test_axes_are_the_settings_that_vary_then_the_metric(view: StudyView) -> None:
+    assert [axis.name for axis in view.axes] == ["lr", "opt", "val weighted F1"]
+    assert [axis.x for axis in view.axes] == [0, 50, 100]
+    assert [tick.text for tick in view.axes[1].ticks] == ["adam", "sgd"]
+    threads = {thread.name: thread for thread in view.threads}
+    assert view.threads[-1].tone == "best"
+    assert threads["trial 1"].path.startswith("M0 50L50 ")  # lr 1e-3, by the logarithm
+    assert threads["trial 1"].ends == (100, 100)
+
+
+def test_the_table_is_ranked_with_failures_last(view: StudyView) -> None:
+    assert [row["number"] for row in view.rows] == [1, 3, 0, 2]
+
+
+def test_no_study_no_section() -> None:
+    assert make_study(None) is None
+    assert make_study({"metric": "m", "trials": [trial(0, None)], "best": None}) is None
+
+
+def history(best: int, values: list[float]) -> dict[str, Any]:
+    rows = [
+        {"epoch": i, "train_loss": math.nan if i == 1 else 2.0 - i, "lr": 0.1, "val_weighted_f1": v}
+        for i, v in enumerate(values)
+    ]
+    return {"epochs": rows, "best_epoch": best}
+
+
+def test_curves_mark_the_kept_epoch_and_skip_what_is_not_a_number() -> None:
+    curves = make_curves({"fusion": history(2, [0.1, 0.2, 0.4]), "hog": history(0, [0.3])})
+    assert curves is not None
+    loss, f1, _ = curves.charts
+    assert f1.rule_x is not None and f1.rule_x.at == 100
+    assert curves.best_epoch == 2
+    assert [line.name for line in f1.lines] == ["hog", "fusion"]
+    assert {line.name: line.path.count("L") for line in loss.lines} == {"fusion": 1, "hog": 1}
+
+
+def test_no_history_no_section() -> None:
+    assert make_curves({}) is None
+    assert make_curves({"fusion": {"epochs": [], "best_epoch": 0}}) is None
