@@ -151,9 +151,9 @@ class Linker:
         self._previous_tick = tick
         return steps
 
-    def oldest_open_tick(self) -> int | None:
-        """Return the last tick of the track that was seen longest ago and may still go on."""
-        return min((last.tick for last in self._last_seen.values()), default=None)
+    def open_tracks(self) -> set[int]:
+        """Return the ids of the tracks that a later frame may still continue."""
+        return set(self._last_seen)
 
     def _match(
         self, found: list[Observation], *, missed: bool, taken: dict[int, int] | None = None

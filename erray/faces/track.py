@@ -32,6 +32,7 @@ from erray.faces.associate import (
     link,
     main_track,
 )
+from erray.faces.smooth import REACH, smooth
 from erray.records import FaceTrack
 
 Detector = Callable[[list[NDArray[np.uint8]]], list[Detections]]
@@ -41,7 +42,8 @@ Detector = Callable[[list[NDArray[np.uint8]]], list[Detections]]
 CUT_MAX_CORRELATION = 0.55
 CUT_MIN_DIFFERENCE = 10.0
 THUMBNAIL_SIDE_PX = 24
-# A frame may have to wait for the end of a gap; more than this many are never held for it.
+# Frames wait for the end of a gap or for smoothing, but never more than this many: at a higher
+# rate than 160 frames per second the ticks of a long gap keep their boxes and get no crop.
 MAX_GAP_TICKS = 64
 
 
@@ -54,6 +56,8 @@ class TrackerConfig:
         min_iou, max_gap_s, bridge_iou: see :class:`erray.faces.associate.LinkConfig`.
         steady_iou: overlap of a face in successive key frames below which the frames between are
             detected instead of interpolated. Ignored with stride 1.
+        smooth_s: how far in time boxes and landmarks are smoothed, see
+            :func:`erray.faces.smooth.smooth`; 0: not at all.
         crop_size_px: side of the aligned crops.
         jpeg_quality: of the crops, 1 to 95.
         crops: ``main`` keeps the crops of the main track, ``all`` of every track.
@@ -65,6 +69,7 @@ class TrackerConfig:
     max_gap_s: float = 0.4
     bridge_iou: float = 0.5
     steady_iou: float = 0.7
+    smooth_s: float = 0.06
     crop_size_px: int = 112
     jpeg_quality: int = 92
     crops: str = "main"
@@ -81,6 +86,8 @@ class TrackerConfig:
             raise UserError(f"faces: expected crops main or all, found {self.crops!r}")
         if not 0.0 <= self.steady_iou <= 1.0:
             raise UserError(f"faces: expected steady_iou from 0 to 1, found {self.steady_iou}")
+        if not 0.0 <= self.smooth_s <= 1.0:
+            raise UserError(f"faces: expected smooth_s from 0 to 1, found {self.smooth_s}")
 
     def link_config(self) -> LinkConfig:
         """Return the options that linking reads."""
@@ -138,9 +145,10 @@ class _Frame:
 
 @dataclass
 class _Kept:
-    """What is known of one track so far, tick by tick."""
+    """One track so far: ``raw`` holds every tick with a box, ``settled`` those smoothed."""
 
-    observations: list[Observation] = field(default_factory=list)
+    raw: list[Observation] = field(default_factory=list)
+    settled: list[Observation] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     jpegs: list[bytes] = field(default_factory=list)
 
@@ -173,6 +181,7 @@ class _Progress:
         last_tick = len(self._times_s) - 1
         if last_tick > self._last_key:
             self._advance([last_tick])
+        self._settle(set())
         times_s_T = np.array(self._times_s, np.float64)
         tracks = [_as_track(i, kept, len(times_s_T)) for i, kept in self._tracks.items()]
         main = main_track(tracks)
@@ -181,8 +190,11 @@ class _Progress:
             i: (np.array(self._tracks[i].ticks, np.int32), self._tracks[i].jpegs) for i in wanted
         }
         tracks = [replace(track, is_main=track.track_id == main) for track in tracks]
-        size_px = (self._shape[1], self._shape[0]) if self._shape else (0, 0)
-        return ClipFaces(times_s_T, tracks, crops, size_px, self._num_detected)
+        return ClipFaces(times_s_T, tracks, crops, self._size_px, self._num_detected)
+
+    @property
+    def _size_px(self) -> tuple[int, int]:
+        return (self._shape[1], self._shape[0]) if self._shape else (0, 0)
 
     def _append(self, time_s: float, image_HWC: NDArray[np.uint8]) -> None:
         if self._times_s and time_s <= self._times_s[-1]:
@@ -210,6 +222,7 @@ class _Progress:
         for tick in sorted([*keys, *unsteady]):
             self._link(tick)
         self._last_key = keys[-1]
+        self._settle(self._linker.open_tracks())
         self._forget()
 
     def _detect(self, ticks: list[int]) -> None:
@@ -238,11 +251,22 @@ class _Progress:
             kept = self._tracks.setdefault(track_id, _Kept())
             for between in range(tick if before is None else before.tick + 1, tick):
                 assert before is not None
-                self._keep(kept, before.blend(now, between, self._times_s[between]))
-            self._keep(kept, now)
+                kept.raw.append(before.blend(now, between, self._times_s[between]))
+            kept.raw.append(now)
 
-    def _keep(self, kept: _Kept, seen: Observation) -> None:
-        kept.observations.append(seen)
+    def _settle(self, open_tracks: set[int]) -> None:
+        """Smooth and crop every tick whose neighbours in time are all known."""
+        reach_s = self._config.smooth_s * REACH
+        for track_id, kept in self._tracks.items():
+            for index in range(len(kept.settled), len(kept.raw)):
+                known_s = kept.raw[-1].time_s if track_id in open_tracks else np.inf
+                if kept.raw[index].time_s + reach_s > known_s:
+                    break
+                seen = smooth(kept.raw, index, self._config.smooth_s, self._size_px)
+                kept.settled.append(seen)
+                self._crop(kept, seen)
+
+    def _crop(self, kept: _Kept, seen: Observation) -> None:
         frame = self._buffer.get(seen.tick)
         if frame is None:
             return
@@ -254,9 +278,15 @@ class _Progress:
         kept.jpegs.append(_jpeg(crop_HWC, self._config.jpeg_quality))
 
     def _forget(self) -> None:
-        """Drop frames that no open gap can ask for any more."""
-        open_tick = self._linker.oldest_open_tick()
-        oldest = self._last_key if open_tick is None else min(open_tick, self._last_key)
+        """Drop frames of which no face is left to be cropped."""
+        unsettled = [
+            kept.raw[len(kept.settled)].tick
+            for kept in self._tracks.values()
+            if len(kept.settled) < len(kept.raw)
+        ]
+        # a face that was missed may come back and claim the frames since it was last seen
+        open_ticks = [self._tracks[i].raw[-1].tick for i in self._linker.open_tracks()]
+        oldest = min([self._last_key, *unsettled, *open_ticks])
         oldest = max(oldest, self._last_key - MAX_GAP_TICKS)
         for tick in [tick for tick in self._buffer if tick < oldest]:
             del self._buffer[tick]
@@ -309,13 +339,13 @@ def _jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _as_track(track_id: int, kept: _Kept, num_ticks: int) -> FaceTrack:
-    ticks = [seen.tick for seen in kept.observations]
+    ticks = [seen.tick for seen in kept.settled]
     present_T = np.zeros(num_ticks, np.bool_)
     present_T[ticks] = True
     boxes_T4 = np.full((num_ticks, 4), np.nan, np.float32)
-    boxes_T4[ticks] = [seen.box_px_4 for seen in kept.observations]
+    boxes_T4[ticks] = [seen.box_px_4 for seen in kept.settled]
     landmarks_T52 = np.full((num_ticks, 5, 2), np.nan, np.float32)
-    landmarks_T52[ticks] = [seen.landmarks_px_52 for seen in kept.observations]
+    landmarks_T52[ticks] = [seen.landmarks_px_52 for seen in kept.settled]
     scores_T = np.full(num_ticks, np.nan, np.float32)
-    scores_T[ticks] = [seen.score for seen in kept.observations]
+    scores_T[ticks] = [seen.score for seen in kept.settled]
     return FaceTrack(track_id, False, present_T, boxes_T4, landmarks_T52, scores_T)
