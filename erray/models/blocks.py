@@ -13,9 +13,34 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 NEGATIVE_SLOPE = 0.01
+
+
+class CausalConv1d(nn.Module):
+    """A convolution that sees no future, its weight g v / |v| (Salimans & Kingma 2016, eq. 2).
+
+    |v| is per output channel; g starts at 3^-0.5, about which |v| spreads in torch's initial
+    weights. Written out because a module with torch's parametrization cannot be pickled.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, dilation: int
+    ) -> None:
+        super().__init__()
+        start = nn.Conv1d(in_channels, out_channels, kernel_size)
+        assert start.bias is not None
+        self.weight_v = start.weight
+        self.weight_g = nn.Parameter(torch.full((out_channels, 1, 1), 3**-0.5))
+        self.bias = start.bias
+        self.dilation = dilation
+        self.left_pad = (kernel_size - 1) * dilation
+
+    def forward(self, x_BCT: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
+        weight = self.weight_v * (self.weight_g / norm)
+        x_BCT = F.pad(x_BCT, (self.left_pad, 0))
+        return F.conv1d(x_BCT, weight, self.bias, dilation=self.dilation)
 
 
 class TemporalBlock(nn.Module):
@@ -31,13 +56,9 @@ class TemporalBlock(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.left_pad = (kernel_size - 1) * dilation
-        self.conv1 = weight_norm(
-            nn.Conv1d(in_channels, out_channels, kernel_size, dilation=dilation)
-        )
-        self.conv2 = weight_norm(
-            nn.Conv1d(out_channels, out_channels, kernel_size, dilation=dilation)
-        )
+        size = {"kernel_size": kernel_size, "dilation": dilation}
+        self.conv1 = CausalConv1d(in_channels, out_channels, **size)
+        self.conv2 = CausalConv1d(out_channels, out_channels, **size)
         self.dropout = nn.Dropout(dropout)
         same = in_channels == out_channels
         self.downsample = None if same else nn.Conv1d(in_channels, out_channels, 1)
@@ -45,8 +66,7 @@ class TemporalBlock(nn.Module):
     def forward(self, x_BCT: Tensor) -> Tensor:
         hidden = x_BCT
         for conv in (self.conv1, self.conv2):
-            hidden = conv(F.pad(hidden, (self.left_pad, 0)))
-            hidden = self.dropout(F.leaky_relu(hidden, NEGATIVE_SLOPE))
+            hidden = self.dropout(F.leaky_relu(conv(hidden), NEGATIVE_SLOPE))
         residual = x_BCT if self.downsample is None else self.downsample(x_BCT)
         return F.leaky_relu(hidden + residual, NEGATIVE_SLOPE)
 

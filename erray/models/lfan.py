@@ -135,13 +135,7 @@ def published_names(model: LFAN) -> dict[str, str]:
 def _published_name(name: str) -> str:
     if name.startswith("encoders."):
         _, stream, part, rest = name.split(".", 3)
-        for ours, theirs in (
-            ("conv1.", "net.0."),
-            ("conv2.", "net.4."),
-            ("parametrizations.weight.original0", "weight_g"),
-            ("parametrizations.weight.original1", "weight_v"),
-        ):
-            rest = rest.replace(ours, theirs)
+        rest = rest.replace("conv1.", "net.0.").replace("conv2.", "net.4.")
         return f"{part}.{stream}.{rest}"
     for ours, theirs in (
         ("fusion.norm.", "fusion.layers.norm1."),

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from erray.models.blocks import TCN, AbsentVector, MaskedBatchNorm1d, Normaliser
+from erray.models.blocks import TCN, AbsentVector, CausalConv1d, MaskedBatchNorm1d, Normaliser
 
 shapes_BCT = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9)).filter(
     lambda shape: shape[0] * shape[2] > 1
@@ -161,6 +162,36 @@ def test_two_processes_normalise_like_one(tmp_path):
         for values in ranks:
             close(values[4], norm.running_mean)
             close(values[5], norm.running_var)
+
+
+def test_causal_convolution_is_torchs_with_weight_norm():
+    torch.manual_seed(0)
+    ours = CausalConv1d(3, 4, kernel_size=3, dilation=2)
+    with torch.no_grad():
+        ours.weight_g.copy_(torch.randn(4, 1, 1))
+    theirs = weight_norm(nn.Conv1d(3, 4, 3, dilation=2))
+    theirs.load_state_dict(
+        {
+            "parametrizations.weight.original0": ours.weight_g,
+            "parametrizations.weight.original1": ours.weight_v,
+            "bias": ours.bias,
+        }
+    )
+    x_BCT = torch.randn(2, 3, 9)
+    y_ours, y_theirs = ours(x_BCT), theirs(nn.functional.pad(x_BCT, (4, 0)))
+    torch.testing.assert_close(y_ours, y_theirs)
+    y_ours.square().sum().backward()
+    y_theirs.square().sum().backward()
+    original = theirs.parametrizations.weight
+    torch.testing.assert_close(ours.weight_g.grad, original.original0.grad)
+    torch.testing.assert_close(ours.weight_v.grad, original.original1.grad)
+    torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)
+
+
+def test_initial_weights_are_as_large_as_torchs():
+    conv = CausalConv1d(64, 32, kernel_size=5, dilation=1)
+    norms = torch.linalg.vector_norm(conv.weight_v, dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(conv.weight_g, norms, atol=0.06, rtol=0)
 
 
 def test_tcn_sees_exactly_its_receptive_field():

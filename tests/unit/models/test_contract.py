@@ -1,6 +1,7 @@
 """The contract of erray.models, run on every model: absence, padding, causality, any streams."""
 
 import itertools
+import pickle
 import random
 
 import pytest
@@ -205,6 +206,12 @@ def test_save_and_load_give_the_same_logits(name, tmp_path):
     other = type(model)(model.streams, model.num_classes, model.config).eval()
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert torch.equal(other(x, present, valid_BT), model(x, present, valid_BT))
+
+
+def test_a_model_can_be_sent_to_another_process(name):
+    model = make(name)
+    inputs = make_inputs()
+    assert torch.equal(pickle.loads(pickle.dumps(model))(*inputs), model(*inputs))
 
 
 def test_a_small_batch_can_be_learned(name):
