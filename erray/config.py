@@ -37,7 +37,7 @@ _Loader.add_implicit_resolver(
 class Section(BaseModel):
     """A frozen group of settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Corpus(Section):
@@ -232,7 +232,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise UserError(f"no recipe file {name_or_file}: give an existing .yaml file")
-        text, default_name = path.read_text(encoding="utf-8"), path.stem
+        text, default_name = _read_text(path), path.stem
     else:
         if name_or_file not in recipe_names():
             raise UserError(
@@ -243,13 +243,20 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
         default_name = name_or_file
     try:
         data = yaml.load(text, _Loader) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{name_or_file} is not valid YAML: {detail}") from None
     if not isinstance(data, dict):
         raise UserError(f"{name_or_file}: expected sections, found {type(data).__name__}")
     data.setdefault("name", default_name)
     return data
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -259,7 +266,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise UserError(f"-o {override!r}: expected section.key=value")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2024-99-99
         raise UserError(f"-o {override!r}: the value is not valid YAML") from None
     _set(data, keys, value, source=f"-o {override!r}")
 

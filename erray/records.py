@@ -233,7 +233,6 @@ class Stream:
 
 def tensor_columns(x: NDArray[Any]) -> dict[str, Any]:
     """Return ``shape`` and ``dtype`` columns and the raw bytes (``values``) of an array."""
-    x = np.ascontiguousarray(x)
     return {"values": x.tobytes(), "shape": list(x.shape), "dtype": x.dtype.str}
 
 
@@ -243,7 +242,10 @@ def tensor_from_columns(values: bytes, shape: Sequence[int], dtype: str) -> NDAr
     Raises:
         ValueError: a dtype that is not a plain number, or bytes that do not fit the shape.
     """
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"dtype {dtype!r} is not a plain number") from None
     if kind.kind not in "fiub":
         raise ValueError(f"dtype {dtype!r} is not a plain number")
     return np.frombuffer(values, dtype=kind).reshape(tuple(shape))

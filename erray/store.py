@@ -72,6 +72,7 @@ class Table:
     def shards(self) -> list[str]:
         """Paths of the finished shards, sorted by name."""
         fs, root = self._fs()
+        fs.invalidate_cache(root)  # object storage remembers listings, other processes write
         if not fs.exists(root):
             return []
         return sorted(p for p in fs.ls(root, detail=False) if _is_shard(p))

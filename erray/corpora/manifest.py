@@ -79,8 +79,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.suffix == ".parquet":
         try:
             table = pq.read_table(path)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path} is not a Parquet file: {error}") from None
+        except (pa.ArrowException, OSError) as error:
+            detail = " ".join(str(error).split())
+            raise UserError(f"{path} is not a readable Parquet file: {detail}") from None
         _check_columns(path, table.column_names)
         for i, row in enumerate(table.to_pylist()):
             yield f"row {i + 1}", row
@@ -96,16 +97,19 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+        line = reader.reader.line_num  # DictReader counts only the rows that it returned
+        raise UserError(f"{path}, line {line}: not CSV: {error}") from None
 
 
 def _check_columns(path: Path, found: Any) -> None:
     missing = [c for c in REQUIRED if c not in found]
     unknown = [str(c) for c in found if c not in (*REQUIRED, *OPTIONAL)]
-    if missing or unknown:
+    repeated = sorted({str(c) for c in found if list(found).count(c) > 1})
+    if missing or unknown or repeated:
         raise UserError(
             f"{path}: missing columns: {', '.join(missing) or 'none'}; "
             f"unknown columns: {', '.join(unknown) or 'none'}; "
+            f"repeated columns: {', '.join(repeated) or 'none'}; "
             f"expected {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}"
         )
 

@@ -1,0 +1,160 @@
+"""Recipes: what is packaged, what is refused, what an override does."""
+
+import math
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erray.config import (
+    Recipe,
+    fingerprint,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+    with_settings,
+)
+from erray.errors import UserError
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_packaged_recipes_are_valid_and_round_trip(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.model_dump()))) == recipe
+
+
+def test_an_empty_file_is_the_default_recipe_with_the_files_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text("")
+    assert load_recipe(str(tmp_path / "mine.yaml")) == Recipe(name="mine")
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "value"),
+    [
+        ("train.optimiser.lr=1e-3", lambda r: r.train.optimiser.lr, 0.001),
+        ("train.optimiser.lr=1", lambda r: r.train.optimiser.lr, 1),
+        ("train.max_grad_norm=null", lambda r: r.train.max_grad_norm, None),
+        ("corpus.root=/data/a=b", lambda r: r.corpus.root, "/data/a=b"),
+        ("extract.pools.tracks.num_cpus=2", lambda r: r.extract.pools["tracks"].num_cpus, 2),
+        ("streams={logmel: {}}", lambda r: list(r.streams), ["logmel"]),
+        ("train.optimiser.nesterov=false", lambda r: r.train.optimiser.nesterov, False),
+    ],
+)
+def test_an_override_sets_one_value(override, read, value):
+    recipe = load_recipe("demo", [override])
+    assert read(recipe) == value
+    untouched = {"corpus", "extract", "train", "streams"} - {override.split(".")[0].split("=")[0]}
+    for section in untouched:
+        assert getattr(recipe, section) == getattr(load_recipe("demo"), section)
+
+
+def test_later_overrides_win_and_another_name_drops_the_options():
+    assert load_recipe("demo", ["seed=1", "seed=2"]).seed == 2
+    assert load_recipe("demo").model.options == {"leader": "hog"}
+    assert load_recipe("demo", ["model.name=lfan"]).model.options == {"leader": "hog"}
+    assert load_recipe("demo", ["model.name=other"]).model.options == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"unknown key train\.epoch; valid keys here: .*epochs, .*window"),
+        ("trian.epochs=3", r"unknown key trian; valid keys here: corpus, extract, .*train"),
+        ("train.optimiser.rate=1", r"unknown key train\.optimiser\.rate; .*momentum"),
+        ("extract.pools.tracks.cpus=1", "valid keys here: num_cpus, num_gpus, num_workers"),
+        ("train.epochs=many", r"train\.epochs: .*found 'many'"),
+        ("train.epochs=1.5", r"train\.epochs: .*found 1\.5"),
+        ("train.epochs=true", r"train\.epochs: .*found True"),
+        ("train.epochs=0", r"train\.epochs: .*found 0"),
+        ("train.optimiser.lr=.inf", r"train\.optimiser\.lr: .*finite"),
+        ("train.optimiser.lr=.nan", r"train\.optimiser\.lr: .*found nan"),
+        ("train.hop=500", r"train\.hop 500 must not exceed train\.window 50"),
+        ("corpus.labels=feelings", "must be one of basic7, cexpr7, cexpr8"),
+        ("name=a/b", "name: .*found 'a/b'"),
+        ("train.epochs", r"expected section\.key=value"),
+        ("=3", r"expected section\.key=value"),
+        ("train..epochs=3", r"expected section\.key=value"),
+        ("train.epochs.more=3", r"train\.epochs is not a section"),
+        ("train.epochs=[1", "not valid YAML"),
+        ("name=2024-99-99", "not valid YAML"),
+        ("train={1: 2}", "Keys should be strings"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe("demo", [override])
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_override_is_taken_or_refused_as_a_users_mistake(key, value):
+    try:
+        assert isinstance(load_recipe("demo", [f"{key}={value}", f"seed={value}"]), Recipe)
+    except UserError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "expected sections, found list"),
+        (b"train: [1\n", "is not valid YAML: .*line 2"),
+        (b"when: 2024-99-99\n", "is not valid YAML"),
+        (b"train: {epochs: !!python/object/apply:os.getcwd []}\n", "is not valid YAML"),
+        (b"name: \xff\xfe\n", r"is not UTF-8 text \(byte 6\)"),
+        (b"train:\n  epochs: 3\n  rate: 1\ncolour: red\n", "rate; .*; unknown key colour"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(tmp_path, content, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(str(path))
+    assert "wrong.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("absent", "no recipe named 'absent'; .*demo"), ("absent.yaml", "no recipe file absent.yaml")],
+)
+def test_a_missing_recipe_lists_what_exists(name, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe(name)
+
+
+def test_settings_of_a_search_are_checked_like_a_recipe():
+    recipe = load_recipe("demo")
+    changed = with_settings(recipe, {"train.window": 80, "model.options.leader": "logmel"})
+    assert (changed.train.window, changed.model.options["leader"]) == (80, "logmel")
+    assert (recipe.train.window, recipe.model.options["leader"]) == (50, "hog")
+    with pytest.raises(UserError, match=r"unknown key train\.wndow"):
+        with_settings(recipe, {"train.wndow": 80})
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe("demo").seed = 3
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), json_values, min_size=1), json_values)
+def test_a_fingerprint_follows_content_not_order(settings, other):
+    backwards = dict(reversed(settings.items()))
+    assert fingerprint(backwards) == fingerprint(settings)
+    assert re.fullmatch("[0-9a-f]{16}", fingerprint(settings))
+    changed = {**settings, next(iter(settings)): ["changed", other]}
+    assert changed == settings or fingerprint(changed) != fingerprint(settings)
+
+
+def test_a_fingerprint_does_not_change_between_versions():
+    assert fingerprint({"b": [1, 2.5, None], "a": "ü"}) == "703dceec79c30480"
+    assert fingerprint(math.pi) != fingerprint(str(math.pi))
