@@ -46,7 +46,7 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: no test predictions, or runs that predict other test clips.
     """
-    data = read_run(out, stream_order=list(recipe.streams))
+    data = read_run(out, streams=list(recipe.streams))
     scores = score_run(
         data.test,
         data.clips.values(),

@@ -136,6 +136,8 @@ def area(xs: Sequence[float], lower: Sequence[float], upper: Sequence[float]) ->
 
 def number(value: float) -> str:
     """Return a short plain form of a number: 0.0013, 1.3e-5, 42, 0.87."""
+    if not math.isfinite(value):
+        return str(value)
     if value == 0 or (float(value).is_integer() and abs(value) < 1e6):
         return f"{value:.0f}"
     if abs(value) >= 1e6 or abs(value) < 1e-3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +71,19 @@ class RunData:
         return self.test[FUSION]
 
 
-def read_run(out: str, *, stream_order: list[str]) -> RunData:
+def read_run(out: str, *, streams: Sequence[str]) -> RunData:
     """Read the run folder ``out``.
 
     Args:
         out: the run's folder or fsspec URL.
-        stream_order: single-stream runs in the order in which they are shown.
+        streams: of the recipe; each may have a run of its own. A folder that an older recipe left
+            behind is none of them.
 
     Raises:
         UserError: no test predictions of the fused model, or runs that cover other test clips.
     """
     folder = RunFolder(out)
-    runs = _run_names(folder, stream_order)
+    runs = [name for name in (FUSION, *streams) if _exists(folder.path("training", name))]
     test = {name: _test_rows(folder, name) for name in runs}
     if not test.get(FUSION):
         raise UserError(
@@ -117,15 +119,6 @@ def read_json(path: str) -> dict[str, Any] | None:
 def _exists(path: str) -> bool:
     fs, root = fsspec.core.url_to_fs(path)
     return bool(fs.exists(root))
-
-
-def _run_names(folder: RunFolder, stream_order: list[str]) -> list[str]:
-    fs, root = fsspec.core.url_to_fs(folder.path("training"))
-    folders = fs.ls(root, detail=False) if fs.exists(root) else []
-    names = {path.rstrip("/").rsplit("/", 1)[-1] for path in folders}
-    order = [FUSION, *stream_order]
-    known = [name for name in order if name in names]
-    return known + sorted(names - set(order))
 
 
 def _test_rows(folder: RunFolder, run: str) -> list[ClipPrediction]:

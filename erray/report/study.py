@@ -35,12 +35,14 @@ class StudyView:
 
 
 def make_study(study: dict[str, Any] | None) -> StudyView | None:
-    """Draw the study; None where there is none or no trial has a value."""
-    trials = study["trials"] if study else []
-    valued = [trial for trial in trials if _finite(trial["value"])]
-    if not study or not valued:
+    """Draw the study; None where there is none or none of its trials is the best."""
+    if study is None:
         return None
-    best = next(trial for trial in trials if trial["number"] == study["best"])
+    trials = study["trials"]
+    valued = [trial for trial in trials if _finite(trial["value"])]
+    best = next((trial for trial in valued if trial["number"] == study["best"]), None)
+    if best is None:
+        return None
     counts = {s: sum(t["state"] == s for t in trials) for s in ("complete", "pruned", "failed")}
     axes, threads = _parallel(valued, best, study["metric"])
     ranked = sorted(trials, key=lambda t: -t["value"] if _finite(t["value"]) else math.inf)
@@ -95,7 +97,8 @@ def _curves(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) -> 
     for trial, curve in curves:
         points = [(epoch, value) for epoch, value in enumerate(curve) if _finite(value)]
         tone = "best" if trial is best else "quiet"
-        lines.append(line(f"trial {trial['number']}", tone, points, x=x_scale, y=y_scale))
+        if points:
+            lines.append(line(f"trial {trial['number']}", tone, points, x=x_scale, y=y_scale))
     x_ticks = [tick for tick in x_scale.ticks() if "." not in tick.text]
     return Chart(f"{_sentence(metric)} by epoch", "epoch", x_ticks, y_scale.ticks(), lines)
 

@@ -22,12 +22,16 @@ _MOST_TICKS = 360
 
 @dataclass(frozen=True)
 class Band:
-    """The share of one class in the stack; ``role`` is label, predicted or other."""
+    """The share of one class in the stack; ``role`` is label, predicted or other.
+
+    ``peak`` is where the band is thickest, per cent of the time axis: the place for its name.
+    """
 
     class_id: int
     name: str
     role: str
     path: str
+    peak: float
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,8 @@ def _bands(prediction: ClipPrediction, shares_TC: NDArray[Any], xs: list[float])
         role = "label" if name == floor else "other"
         role = "predicted" if name == prediction.predicted and name != floor else role
         shape = area(xs, lower.round(1).tolist(), upper.round(1).tolist())
-        bands.append(Band(classes.index(name), name, role, shape))
+        peak = xs[int((upper - lower).argmax())]
+        bands.append(Band(classes.index(name), name, role, shape, peak))
         lower = upper
     return bands
 

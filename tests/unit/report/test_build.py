@@ -144,6 +144,12 @@ def test_runs_over_other_clips_are_refused(built: Built, run_folder: Path) -> No
         build_report(str(run_folder), built.run.recipe)
 
 
+def test_a_run_of_an_older_recipe_is_not_shown(built: Built, run_folder: Path) -> None:
+    recipe = built.run.recipe.model_copy(update={"streams": {"hog": {}, "hash": {}}})
+    shutil.rmtree(run_folder / "training" / "logmel" / "predictions")
+    assert set(build_report(str(run_folder), recipe)["streams"]) == {"hog", "hash"}
+
+
 def test_a_report_leaves_no_temporary_file(built: Built) -> None:
     names = {path.name for path in (Path(built.run.out) / "report").iterdir()}
     assert names == {"index.html", "metrics.json"}

@@ -21,7 +21,7 @@ def test_a_scale_keeps_the_order_of_its_values_within_the_plot(values: list[floa
     assert all(0 <= x <= 100 for x in placed)
 
 
-@given(st.lists(finite, min_size=1, max_size=20), st.integers(2, 8))
+@given(st.lists(finite, min_size=1, max_size=20), st.integers(3, 8))
 def test_rounded_ends_enclose_the_values_and_ticks_are_even(values: list[float], num: int) -> None:
     scale = Scale.rounded(values)
     assert scale.low <= min(values) + 1e-9 * abs(min(values))
@@ -63,3 +63,7 @@ def test_numbers_are_short_and_right_to_three_digits(value: float) -> None:
     text = number(value)
     assert len(text) <= 9
     assert math.isclose(float(text), value, rel_tol=0.06)
+
+
+def test_a_diverged_number_is_written_as_such() -> None:
+    assert [number(x) for x in (math.inf, -math.inf, math.nan)] == ["inf", "-inf", "nan"]

@@ -57,6 +57,13 @@ def test_no_study_no_section() -> None:
     assert make_study({"metric": "m", "trials": [trial(0, None)], "best": None}) is None
 
 
+def test_a_trial_whose_curve_diverged_has_no_line() -> None:
+    diverged = trial(1, 0.2) | {"curve": [math.nan, math.nan]}
+    found = make_study({"metric": "m", "trials": [trial(0, 0.4), diverged], "best": 0})
+    assert found is not None and found.curves is not None
+    assert [line.name for line in found.curves.lines] == ["trial 0"]
+
+
 def history(best: int, values: list[float]) -> dict[str, Any]:
     rows = [
         {"epoch": i, "train_loss": math.nan if i == 1 else 2.0 - i, "lr": 0.1, "val_weighted_f1": v}

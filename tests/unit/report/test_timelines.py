@@ -62,6 +62,8 @@ def test_the_label_stands_on_the_floor_and_a_wrong_answer_hangs_from_the_top() -
     floor, ceiling = corners(timeline.bands[0].path), corners(timeline.bands[-1].path)
     assert (floor[30:, 1] == 100).all()  # the lower edge; y points down
     assert (ceiling[:30, 1] == 0).all()
+    shares = np.array(timeline.data["shares"])[:, 1]
+    assert timeline.bands[0].peak == timeline.data["at"][int(shares.argmax())]
     assert (corners(timeline.bands[1].path)[30:][::-1] == floor[:30]).all()
 
 
