@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
 import ray.data
+from ray.data.dataset import RayDeprecationWarning
 from ray.exceptions import RayActorError, WorkerCrashedError
 
 from erray.config import Pool
@@ -76,24 +77,22 @@ def stream(
     context.enable_progress_bars = False
     context.max_errored_blocks = -1 if skip_lost else 0
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    results = ray.data.from_arrow(list(batches)).map_batches(
-        worker,
-        fn_constructor_kwargs=settings,
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(size=size.num_workers),
-        num_cpus=size.num_cpus,
-        num_gpus=size.num_gpus,
-        max_restarts=max_restarts,
-        max_task_retries=max_restarts,
-    )
+    with warnings.catch_warnings():
+        # finite restarts have no named parameter yet; without them one bad clip retries forever
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        results = ray.data.from_arrow(list(batches)).map_batches(
+            worker,
+            fn_constructor_kwargs=settings,
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=size.num_workers),
+            num_cpus=size.num_cpus,
+            num_gpus=size.num_gpus,
+            max_restarts=max_restarts,
+            max_task_retries=max_restarts,
+        )
     try:
         yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
     except (RayActorError, WorkerCrashedError) as error:
         raise WorkerLostError(str(error).splitlines()[0]) from error
-
-
-def cluster_resources() -> dict[str, float]:
-    """CPUs, GPUs and memory of the cluster this process is connected to."""
-    return dict(ray.cluster_resources())

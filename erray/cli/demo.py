@@ -9,10 +9,8 @@ import typer
 
 from erray.cli.display import print_json, say
 from erray.cli.options import DryRunOption, JsonOption, OverrideOption, open_flow, show_plan
-from erray.cli.steps import show_end, show_step
+from erray.cli.steps import PIPELINE, show_end, show_step
 from erray.config import load_recipe, with_settings
-from erray.demo.corpus import build_demo_corpus
-from erray.flow.pipeline import STEPS, run_pipeline
 from erray.run_record import RunRecord, erray_home
 
 
@@ -29,13 +27,16 @@ def demo(
     dry_run: DryRunOption = False,
 ) -> None:
     """Build the demo corpus and run everything on it: video to registered model to report."""
+    from erray.demo.corpus import build_demo_corpus
+    from erray.flow.pipeline import run_pipeline
+
     home = out.absolute() if out else erray_home()
     folder = home / "demo" if out is None else home
     loaded = load_recipe(recipe, override)
     if not loaded.corpus.root:
         loaded = with_settings(loaded, {"corpus.root": str(folder / "corpus")})
     if dry_run:
-        show_plan(loaded, folder, ["corpus", *STEPS], as_json=as_json)
+        show_plan(loaded, folder, ["corpus", *PIPELINE], as_json=as_json)
         return
     say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
     with RunRecord.load(folder).time("corpus"):

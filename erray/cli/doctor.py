@@ -13,7 +13,6 @@ import typer
 
 from erray.cli.display import console, print_json
 from erray.cli.options import JsonOption
-from erray.faces.detect import mtcnn_weights_sha256
 from erray.run_record import erray_home
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -56,7 +55,7 @@ def _packages() -> Check:
 
 
 def _gpu() -> Check:
-    import torch  # noqa: PLC0415 - seconds that the other commands' --help should not wait for
+    import torch
 
     if not torch.cuda.is_available():
         return Check("gpu", WARNING, "none", "everything runs on the CPU, only slower")
@@ -65,7 +64,7 @@ def _gpu() -> Check:
 
 
 def _decoder() -> Check:
-    import av  # noqa: PLC0415
+    import av
 
     missing = [name for name in ("h264", "hevc", "vp9", "aac", "opus") if not _has(av, name)]
     if missing:
@@ -78,6 +77,8 @@ def _has(av: object, name: str) -> bool:
 
 
 def _detector() -> Check:
+    from erray.faces.detect import mtcnn_weights_sha256
+
     return Check("detector", OK, f"MTCNN weights {mtcnn_weights_sha256()[:12]}")
 
 

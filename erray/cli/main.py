@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 
@@ -24,10 +25,18 @@ add_steps(app)
 app.command()(doctor)
 
 
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn a user's mistake in the block into one line and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), soft_wrap=True, markup=False)
+        sys.exit(2)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 after a user's mistake."""
-    try:
+    with guarded():
         app(list(sys.argv[1:] if arguments is None else arguments))
-    except UserError as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, markup=True)
-        sys.exit(2)

@@ -1,21 +1,25 @@
-"""Options that every step's command has, and what they open."""
+"""Options that every step's command has, and what they open.
+
+The command imports torch, Ray and MLflow where a step needs them: ``--help`` waits for none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from erray.cli.display import extraction_display, print_json, say
 from erray.config import Recipe, load_recipe
-from erray.flow.context import Flow
-from erray.plan import TRACKS, Plan, pending, states
 from erray.run_record import erray_home
-from erray.store import RunFolder
+
+if TYPE_CHECKING:
+    from erray.flow.context import Flow
+    from erray.plan import Plan
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", "-r", help="Name of a packaged recipe, or a .yaml file.")
@@ -45,12 +49,16 @@ def resolve(recipe: str, overrides: list[str] | None, out: Path | None) -> tuple
 @contextmanager
 def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[Flow]:
     """Yield the run in ``out`` with a live display of extractions."""
+    from erray.flow.context import Flow
+
     with extraction_display() as progress:
         yield Flow(recipe, out, home or erray_home(), progress)
 
 
 def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> None:
     """What would run: the resolved recipe, fingerprints, and clips per stage still to do."""
+    from erray.plan import TRACKS, Plan
+
     plan = Plan(recipe)
     description: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -70,7 +78,9 @@ def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> 
 
 def _pending(plan: Plan, out: Path, stage: str) -> dict[str, int]:
     """Clips wanted and pending; nothing for a corpus that does not exist yet."""
-    from erray.corpora import read_clips  # noqa: PLC0415 - hashes media: only where it is needed
+    from erray.corpora import read_clips
+    from erray.plan import pending, states
+    from erray.store import RunFolder
 
     if not Path(plan.recipe.corpus.root or "?").is_dir():
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -30,16 +30,23 @@ from erray.cli.results import (
     show_training,
 )
 from erray.config import Recipe
-from erray.flow.context import Flow
-from erray.flow.extract import extract_step
-from erray.flow.pipeline import STEPS, run_pipeline
-from erray.flow.predict import predict_step
-from erray.flow.report import ablation_table, report_step
-from erray.flow.train import ablate_step, register_step, train_step
-from erray.flow.tune import tune_step
 
-Step = Callable[[Flow], dict[str, Any]]
+if TYPE_CHECKING:
+    from erray.flow.context import Flow
+
+Step = Callable[["Flow"], dict[str, Any]]
 Show = Callable[[dict[str, Any]], None]
+
+
+PIPELINE: dict[str, Show] = {
+    "extract": show_extraction,
+    "train": show_runs,
+    "tune": show_study,
+    "register": show_model,
+    "predict": show_prediction,
+    "report": show_report,
+}
+"""The steps of a pipeline in their order, and how each one's result is shown."""
 
 
 def add_steps(app: typer.Typer) -> None:
@@ -48,8 +55,8 @@ def add_steps(app: typer.Typer) -> None:
     for name, step, show, text in (
         ("train", _train, show_training, _TRAIN),
         ("tune", _tune, show_study, _TUNE),
-        ("predict", predict_step, show_prediction, _PREDICT),
-        ("report", report_step, _show_report_of_run, _REPORT),
+        ("predict", _predict, show_prediction, _PREDICT),
+        ("report", _report, show_report, _REPORT),
         ("ablate", _ablate, show_ablation, _ABLATE),
         ("pipeline", _pipeline, _nothing, _PIPELINE),
     ):
@@ -75,6 +82,8 @@ def extract(
     """Find faces and compute the features of every clip; a rerun does only what is missing."""
 
     def step(flow: Flow) -> dict[str, Any]:
+        from erray.flow.extract import extract_step
+
         return extract_step(flow, retry=retry)
 
     run_step("extract", step, show_extraction, *resolve(recipe, override, out), as_json, dry_run)
@@ -85,7 +94,7 @@ def run_step(
 ) -> None:
     """Run one step of a recipe, or show its plan; print its result."""
     if dry_run:
-        steps = list(STEPS) if name == "pipeline" else [name]
+        steps = list(PIPELINE) if name == "pipeline" else [name]
         show_plan(recipe, out, steps, as_json=as_json)
         return
     with open_flow(recipe, out) as flow:
@@ -98,15 +107,7 @@ def run_step(
 def show_step(name: str, result: dict[str, Any]) -> None:
     """Print the result of one step of a pipeline."""
     console.rule(f"[bold]{name}", align="left", style="dim")
-    show: dict[str, Show] = {
-        "extract": show_extraction,
-        "train": show_runs,
-        "tune": show_study,
-        "register": show_model,
-        "predict": show_prediction,
-        "report": show_report,
-    }
-    show[name](result)
+    PIPELINE[name](result)
 
 
 def show_end(flow: Flow) -> None:
@@ -129,27 +130,46 @@ def _command(name: str, step: Step, show: Show) -> Callable[..., None]:
 
 
 def _train(flow: Flow) -> dict[str, Any]:
+    from erray.flow.train import register_step, train_step
+
     return {"runs": train_step(flow), "model": register_step(flow)}
 
 
 def _tune(flow: Flow) -> dict[str, Any]:
+    from erray.flow.train import register_step
+    from erray.flow.tune import tune_step
+
     return {**tune_step(flow), "model": register_step(flow)}
 
 
+def _predict(flow: Flow) -> dict[str, Any]:
+    from erray.flow.predict import predict_step
+
+    return predict_step(flow)
+
+
+def _report(flow: Flow) -> dict[str, Any]:
+    from erray.flow.report import report_step
+
+    result = report_step(flow)
+    show_end(flow)
+    return result
+
+
 def _ablate(flow: Flow) -> dict[str, Any]:
-    runs = ablate_step(flow)
-    settings = flow.recipe.report
+    from erray.flow.report import ablation_table
+    from erray.flow.train import ablate_step
+
+    runs, settings = ablate_step(flow), flow.recipe.report
     return {"subsets": ablation_table(runs, flow.labels, num_bootstrap=settings.num_bootstrap)}
 
 
 def _pipeline(flow: Flow) -> dict[str, Any]:
+    from erray.flow.pipeline import run_pipeline
+
     metrics = run_pipeline(flow, on_step=show_step)
     show_end(flow)
     return metrics
-
-
-def _show_report_of_run(result: dict[str, Any]) -> None:
-    show_report(result)
 
 
 def _nothing(result: dict[str, Any]) -> None:

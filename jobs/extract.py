@@ -1,0 +1,9 @@
+"""Find faces and compute the features of a recipe's clips.
+
+ray job submit --working-dir . -- python jobs/extract.py --recipe FILE --out /shared/run
+"""
+
+from erray.cli.job import run_job
+
+if __name__ == "__main__":
+    run_job("extract")

@@ -1,0 +1,9 @@
+"""Search a recipe's space, train and register the best.
+
+ray job submit --working-dir . -- python jobs/tune.py --recipe FILE --out /shared/run
+"""
+
+from erray.cli.job import run_job
+
+if __name__ == "__main__":
+    run_job("tune")
