@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import pickle
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -26,9 +28,14 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """A store in a folder whose name needs quoting; every test uses its own runs and models."""
-    return Registry(tmp_path_factory.mktemp("er ray"), experiment="tests")
+def home(tmp_path_factory):
+    """A folder whose name needs quoting; every test uses its own runs and models in it."""
+    return tmp_path_factory.mktemp("er ray")
+
+
+@pytest.fixture(scope="module")
+def registry(home):
+    return Registry(home, experiment="tests")
 
 
 @pytest.fixture
@@ -102,7 +109,7 @@ def test_a_run_that_raises_is_marked_failed(registry, client):
     assert client.get_run(run_id).info.status == "FAILED"
 
 
-def test_files_arrive_in_the_local_artifact_folder(registry, client, checkpoint, tmp_path):
+def test_files_arrive_in_the_local_artifact_folder(registry, client, checkpoint, tmp_path, home):
     with registry.run("files") as run_id:
         registry.log_file(run_id, checkpoint / "model.json", "notes")
         registry.log_folder(run_id, checkpoint, "weights")
@@ -117,14 +124,14 @@ def test_files_arrive_in_the_local_artifact_folder(registry, client, checkpoint,
         "recipe.json",
     }
     assert json.loads((got / "recipe.json").read_text("utf-8")) == {"seed": 1, "name": "Zoë"}
-    assert (registry._connection.home / "artifacts" / run_id).is_dir()
+    assert (home / "artifacts" / run_id).is_dir()
 
 
-def test_credentials_never_reach_the_store(registry):
+def test_credentials_never_reach_the_store(registry, home):
     uri = "postgresql://me:hunter2@db/ml"
     with registry.run("secrets", params={"tracking": {"uri": uri}}) as run_id:
         registry.log_dict(run_id, {"tracking": {"uri": uri}}, "recipe.json")
-    stored = b"".join(contents(registry._connection.home).values())
+    stored = b"".join(contents(home).values())
     assert b"postgresql://***@db/ml" in stored
     assert b"hunter2" not in stored
 
@@ -163,10 +170,10 @@ def test_a_spoilt_local_copy_is_fetched_again(registry, checkpoint, tmp_path):
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["copied-1"]
 
 
-def test_changed_artifacts_are_refused(registry, checkpoint, tmp_path):
+def test_changed_artifacts_are_refused(registry, checkpoint, tmp_path, home):
     with registry.run("altered") as run_id:
         registry.register(run_id, checkpoint, model_name="altered", alias="champion")
-    stored = next((registry._connection.home / "artifacts" / run_id).rglob("model.safetensors"))
+    stored = next((home / "artifacts" / run_id).rglob("model.safetensors"))
     stored.write_bytes(b"weightz")
     with pytest.raises(UserError, match="sha256"):
         registry.fetch("models:/altered@champion", tmp_path / "models")
@@ -223,12 +230,12 @@ def test_a_version_of_another_tool_is_refused(registry, client, tmp_path):
         registry.fetch("models:/foreign/1", tmp_path)
 
 
-def test_two_promotions_at_once_leave_an_existing_version(registry, client, tmp_path):
+def test_two_promotions_at_once_leave_an_existing_version(registry, client, tmp_path, home):
     folders = [write_checkpoint(tmp_path / f"c{i}", b"%d" % i) for i in range(4)]
     versions = []
 
     def promote(folder):
-        own = Registry(registry._connection.home, experiment="tests")
+        own = Registry(home, experiment="tests")
         with own.run("promote") as run_id:
             versions.append(own.register(run_id, folder, model_name="race", alias="champion"))
 
@@ -269,10 +276,16 @@ def test_names_that_pass_are_taken_by_mlflow(registry, client, checkpoint):
     assert client.get_model_version_by_alias("My model_1.0-b", "the-best_2").run_id == run_id
 
 
-def test_a_deleted_experiment_is_named(registry, client):
+def test_the_ui_command_opens_the_store(registry, home):
+    program, *arguments = shlex.split(registry.ui_command())
+    assert Path(program).name == "mlflow"
+    assert arguments[:3] == ["ui", "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
+
+
+def test_a_deleted_experiment_is_named(registry, client, home):
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(UserError, match=r"experiment 'gone' was deleted: .* restore -x \d+"):
-        Registry(registry._connection.home, experiment="gone").start_run("late")
+        Registry(home, experiment="gone").start_run("late")
 
 
 def test_a_store_that_cannot_be_opened_is_named(tmp_path):
