@@ -74,8 +74,6 @@ def test_gradients_are_those_of_the_plain_formula():
     x_BCT = torch.randn(3, 2, 5, dtype=torch.float64, requires_grad=True)
     mask_BT = torch.rand(3, 5) < 0.6
     norm = randomise(MaskedBatchNorm1d(2), 1).double().train()
-    assert torch.autograd.gradcheck(lambda x: norm(x, mask_BT), x_BCT)
-
     counted_NC = x_BCT.transpose(1, 2)[mask_BT]
     mean_C, var_C = counted_NC.mean(0), counted_NC.var(0, correction=0)
     plain_BTC = (x_BCT.transpose(1, 2) - mean_C) / (var_C + norm.eps).sqrt() * norm.weight

@@ -127,7 +127,7 @@ def test_padding_changes_no_statistic_and_no_loss_in_training(name):
     x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
     pad = torch.nn.functional.pad
     padded = (
-        {s: pad(v, (0, 0, 0, 6), value=1e3) for s, v in x.items()},
+        {s: pad(v, (0, 0, 0, 6), value=float("nan")) for s, v in x.items()},
         {s: pad(m, (0, 6), value=True) for s, m in present.items()},
         pad(valid_BT, (0, 6)),
     )
