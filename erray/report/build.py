@@ -18,7 +18,7 @@ from erray import __version__
 from erray.config import Recipe
 from erray.plan import Plan
 from erray.report.charts import number
-from erray.report.curves import make_curves, run_tone
+from erray.report.curves import make_curves, run_tones
 from erray.report.quality import Tables, assess
 from erray.report.scores import METRIC_NAMES, RULE_NAMES, Scores, metrics_json, score_run
 from erray.report.sources import ClipPrediction, RunData, read_run
@@ -50,13 +50,14 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
     scores = score_run(
         data.test,
         data.clips.values(),
+        main=data.main,
         clip_rule=recipe.train.clip_rule,
         num_bootstrap=recipe.report.num_bootstrap,
         seed=recipe.seed,
     )
     record = data.record
     metrics = metrics_json(scores) | {
-        "model": record.model,
+        "model": record.model and {key: record.model[key] for key in ("name", "version")},
         "seconds": record.seconds,
         "clips": record.clips,
     }
@@ -68,7 +69,7 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
 
 def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
     tables = Tables(data, Plan(recipe))
-    chosen = choose_clips(data.fusion, recipe.report.num_timelines)
+    chosen = choose_clips(data.shown, recipe.report.num_timelines)
     num_unlabelled = min(_CHALLENGE_TIMELINES, recipe.report.num_timelines)
     unlabelled = choose_clips(data.challenge, num_unlabelled)
     predicted = Counter(p.predicted for p in data.challenge)
@@ -89,8 +90,8 @@ def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
         scores=scores,
         metric_names=METRIC_NAMES,
         rule_names=RULE_NAMES,
-        tones={name: run_tone(name, i) for i, name in enumerate(data.test)},
-        curves=make_curves(data.histories),
+        tones=run_tones(data.test),
+        curves=make_curves(data.histories, main=data.main),
         study=make_study(data.study),
         timelines=[_timeline(p, tables) for p in chosen],
         challenge=[(name, predicted[name]) for name in scores.classes],

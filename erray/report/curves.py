@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from erray.report.charts import Chart, Scale, Tick, line
-from erray.report.sources import FUSION
+from erray.report.sources import FUSION, TUNED
 
 _PANELS = (
     ("train_loss", "Training loss"),
@@ -19,7 +20,7 @@ _PANELS = (
 
 @dataclass(frozen=True)
 class Curves:
-    """The panels, who is drawn in which tone, and the fused run's epochs as rows."""
+    """The panels, who is drawn in which tone, and the main run's epochs as rows."""
 
     charts: list[Chart]
     legend: list[tuple[str, str]]
@@ -27,25 +28,24 @@ class Curves:
     rows: list[dict[str, Any]]
 
 
-def make_curves(histories: dict[str, dict[str, Any]]) -> Curves | None:
+def make_curves(histories: dict[str, dict[str, Any]], *, main: str) -> Curves | None:
     """Draw the histories; None where no run has an epoch.
 
-    The dashed rule marks the best epoch of the fused run, the one whose weights are kept.
+    The dashed rule marks the best epoch of the ``main`` run, the one whose weights are kept.
     """
     histories = {name: history for name, history in histories.items() if history["epochs"]}
     if not histories:
         return None
-    tones = {name: run_tone(name, i) for i, name in enumerate(histories)}
-    fusion = histories.get(FUSION)
-    best = fusion["best_epoch"] if fusion else None
+    tones, shown = run_tones(histories), histories.get(main)
+    best = shown["best_epoch"] if shown else None
     charts = [_panel(histories, tones, best, column=c, title=t) for c, t in _PANELS]
-    rows = fusion["epochs"] if fusion else []
-    return Curves(charts, list(tones.items()), best, rows)
+    return Curves(charts, list(tones.items()), best, shown["epochs"] if shown else [])
 
 
-def run_tone(name: str, position: int) -> str:
-    """Return the style class of a run: fusion stands out, streams follow in their order."""
-    return "fusion" if name == FUSION else f"stream-{max(position - 1, 0) % 6}"
+def run_tones(names: Iterable[str]) -> dict[str, str]:
+    """Return the style class of every run: fused runs stand out, streams follow in their order."""
+    streams = (f"stream-{i % 6}" for i in count())
+    return {name: name if name in (FUSION, TUNED) else next(streams) for name in names}
 
 
 def _panel(

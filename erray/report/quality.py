@@ -89,7 +89,7 @@ def assess(data: RunData, tables: Tables, splits_first: tuple[str, ...]) -> Qual
     reasons = Counter(reason_code(row["reason"]) for row in data.rejects)
     return Quality(
         splits=splits,
-        composition=_composition(data.clips.values(), splits, data.fusion[0].classes),
+        composition=_composition(data.clips.values(), splits, data.shown[0].classes),
         reasons=reasons.most_common(),
         rejects=data.rejects,
         notes=[row for row in data.status if row["note"] and row["stage"] == TRACKS],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from erray.metrics import (
     weighted_f1,
 )
 from erray.records import Clip
-from erray.report.sources import FUSION, ClipPrediction
+from erray.report.sources import FUSION, TUNED, ClipPrediction
 from erray.statistics import (
     Interval,
     Metric,
@@ -44,22 +44,32 @@ Intervals = dict[str, Interval]
 
 @dataclass(frozen=True)
 class Scores:
-    """All numbers of the page; ``differences`` are weighted F1, fusion minus a stream.
+    """All numbers of the page.
 
-    ``baseline`` is what always answering the most frequent training class would score.
+    ``fused`` is keyed by run (``fusion``, ``tuned``) and clip rule; ``main`` is the run that the
+    confusion matrix and the classes are of. ``differences`` are weighted F1, fusion minus a stream,
+    and ``tuned_gain`` is tuned minus fusion. ``baseline`` is what always answering the most
+    frequent training class would score.
     """
 
     num_clips: int
     num_groups: int
     clip_rule: str
     classes: tuple[str, ...]
-    fusion: dict[str, Intervals]
+    main: str
+    fused: dict[str, dict[str, Intervals]]
     streams: dict[str, Intervals]
     differences: dict[str, PairedDifference]
+    tuned_gain: PairedDifference | None
     baseline: dict[str, float] | None
     baseline_class: str | None
     confusion_CC: NDArray[np.int64]
     per_class: list[dict[str, Any]]
+
+    @property
+    def rules(self) -> dict[str, Intervals]:
+        """Scores of the main run by clip rule."""
+        return self.fused[self.main]
 
 
 class Scorer:
@@ -104,51 +114,58 @@ def score_run(
     test: dict[str, list[ClipPrediction]],
     clips: Iterable[Clip],
     *,
+    main: str,
     clip_rule: str,
     num_bootstrap: int,
     seed: int,
 ) -> Scores:
-    """Score every run of ``test`` (same clips in the same order) by the clip rules."""
+    """Score every run of ``test`` (same clips in the same order), fused ones by every clip rule."""
     scorer = Scorer(test[FUSION], num_bootstrap=num_bootstrap, seed=seed)
-    by_rule = {rule: scorer.predicted(test[FUSION], rule) for rule in RULE_NAMES}
-    fusion_N = by_rule[clip_rule]
-    streams = {
-        name: scorer.predicted(rows, clip_rule) for name, rows in test.items() if name != FUSION
-    }
-    matrix_CC = confusion(scorer.labels_N, fusion_N, len(scorer.classes))
+    answers = {name: scorer.predicted(rows, clip_rule) for name, rows in test.items()}
+    streams = {name: found for name, found in answers.items() if name not in (FUSION, TUNED)}
+    matrix_CC = confusion(scorer.labels_N, answers[main], len(scorer.classes))
     frequent = _most_frequent(clips, scorer.classes)
+    tuned_N = answers.get(TUNED)
     return Scores(
-        num_clips=len(fusion_N),
+        num_clips=len(scorer.labels_N),
         num_groups=len(set(scorer.groups)),
         clip_rule=clip_rule,
         classes=scorer.classes,
-        fusion={rule: scorer.intervals(predicted_N) for rule, predicted_N in by_rule.items()},
-        streams={name: scorer.intervals(predicted_N) for name, predicted_N in streams.items()},
-        differences={n: scorer.difference(fusion_N, other_N) for n, other_N in streams.items()},
+        main=main,
+        fused={name: _by_rule(scorer, test[name]) for name in (FUSION, TUNED) if name in test},
+        streams={name: scorer.intervals(found_N) for name, found_N in streams.items()},
+        differences={n: scorer.difference(answers[FUSION], x_N) for n, x_N in streams.items()},
+        tuned_gain=None if tuned_N is None else scorer.difference(tuned_N, answers[FUSION]),
         baseline=None if frequent is None else _constant(scorer, frequent),
         baseline_class=None if frequent is None else scorer.classes[frequent],
         confusion_CC=matrix_CC,
-        per_class=_per_class(scorer, matrix_CC, fusion_N),
+        per_class=_per_class(scorer, matrix_CC, answers[main]),
     )
 
 
 def metrics_json(scores: Scores) -> dict[str, Any]:
     """Return the scores as plain numbers; intervals and differences lie beside them."""
-    plain = {rule: _values(found) for rule, found in scores.fusion.items()}
-    single = {name: _values(found) for name, found in scores.streams.items()}
-    intervals = {
-        FUSION: {rule: _limits(found) for rule, found in scores.fusion.items()},
-        "streams": {name: _limits(found) for name, found in scores.streams.items()},
-    }
+    values = {run: _each(_values, rules) for run, rules in scores.fused.items()}
+    limits = {run: _each(_limits, rules) for run, rules in scores.fused.items()}
+    gain = scores.tuned_gain
     return {
-        "fusion": plain,
-        "streams": single,
-        "intervals": intervals,
+        **values,
+        "streams": _each(_values, scores.streams),
+        "intervals": {**limits, "streams": _each(_limits, scores.streams)},
         "fusion_minus_stream": {name: asdict(d) for name, d in scores.differences.items()},
+        "tuned_minus_fusion": None if gain is None else asdict(gain),
         "baseline": scores.baseline,
         "num_test_clips": scores.num_clips,
         "clip_rule": scores.clip_rule,
     }
+
+
+def _by_rule(scorer: Scorer, rows: list[ClipPrediction]) -> dict[str, Intervals]:
+    return {rule: scorer.intervals(scorer.predicted(rows, rule)) for rule in RULE_NAMES}
+
+
+def _each(plain: Callable[[Intervals], Any], found: dict[str, Intervals]) -> dict[str, Any]:
+    return {name: plain(intervals) for name, intervals in found.items()}
 
 
 def _values(found: Intervals) -> dict[str, float]:

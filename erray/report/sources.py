@@ -17,7 +17,8 @@ from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
 from erray.run_record import RunRecord
 from erray.store import RunFolder, Table, latest_status
 
-FUSION = "fusion"
+FUSION, TUNED = "fusion", "tuned"
+"""Runs of all streams: by the recipe's own settings, and by those that the study found."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class ClipPrediction:
 
 @dataclass(frozen=True)
 class RunData:
-    """A run as the report sees it; runs are keyed by name with ``fusion`` first."""
+    """A run folder as the report sees it.
+
+    Training runs are keyed by name: ``fusion``, ``tuned``, then single streams. ``main`` is the
+    one whose model is registered (validation chose it), ``fusion`` where none is.
+    """
 
     folder: RunFolder
     record: RunRecord
@@ -66,9 +71,15 @@ class RunData:
     submission: bool
 
     @property
-    def fusion(self) -> list[ClipPrediction]:
-        """Test predictions of the fused model, by clip id."""
-        return self.test[FUSION]
+    def main(self) -> str:
+        """Name of the run that the page is about."""
+        run = (self.record.model or {}).get("run", FUSION)
+        return run if run in self.test else FUSION
+
+    @property
+    def shown(self) -> list[ClipPrediction]:
+        """Test predictions of the main run, by clip id."""
+        return self.test[self.main]
 
 
 def read_run(out: str, *, streams: Sequence[str]) -> RunData:
@@ -83,7 +94,7 @@ def read_run(out: str, *, streams: Sequence[str]) -> RunData:
         UserError: no test predictions of the fused model, or runs that cover other test clips.
     """
     folder = RunFolder(out)
-    runs = [name for name in (FUSION, *streams) if _exists(folder.path("training", name))]
+    runs = [name for name in (FUSION, TUNED, *streams) if _exists(folder.path("training", name))]
     test = {name: _test_rows(folder, name) for name in runs}
     if not test.get(FUSION):
         raise UserError(
@@ -141,9 +152,10 @@ def _check_same_clips(test: dict[str, list[ClipPrediction]]) -> None:
     wanted = [(p.clip_id, p.label, p.classes) for p in test[FUSION]]
     for name, rows in test.items():
         if [(p.clip_id, p.label, p.classes) for p in rows] != wanted:
+            command = "erray tune" if name == TUNED else "erray train"
             raise UserError(
                 f"training/{name} predicts {len(rows)} test clips that are not the"
-                f" {len(wanted)} of training/{FUSION}: run `erray train` again"
+                f" {len(wanted)} of training/{FUSION}: run `{command}` again"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -38,20 +39,20 @@ def make_study(study: dict[str, Any] | None) -> StudyView | None:
     """Draw the study; None where there is none or none of its trials is the best."""
     if study is None:
         return None
-    trials = study["trials"]
+    trials, metric = _shortened(study["trials"]), _title(study["metric"])
     valued = [trial for trial in trials if _finite(trial["value"])]
     best = next((trial for trial in valued if trial["number"] == study["best"]), None)
     if best is None:
         return None
     counts = {s: sum(t["state"] == s for t in trials) for s in ("complete", "pruned", "failed")}
-    axes, threads = _parallel(valued, best, study["metric"])
+    axes, threads = _parallel(valued, best, metric)
     ranked = sorted(trials, key=lambda t: -t["value"] if _finite(t["value"]) else math.inf)
     return StudyView(
-        metric=study["metric"],
+        metric=metric,
         counts={state: num for state, num in counts.items() if num},
         best=best,
-        history=_history(trials, best, study["metric"]),
-        curves=_curves(valued, best, study["metric"]),
+        history=_history(trials, best, metric),
+        curves=_curves(valued, best, metric),
         axes=axes,
         threads=threads,
         rows=[
@@ -72,7 +73,7 @@ def _history(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) ->
     points = list(zip(numbers, accumulate(values, max), strict=True))
     so_far = line("best so far", "best", points, x=x_scale, y=y_scale)
     x_ticks = [tick for tick in x_scale.ticks() if "." not in tick.text]
-    return Chart(f"{_sentence(metric)} by trial", "trial", x_ticks, y_scale.ticks(), [so_far], dots)
+    return Chart(f"{metric} by trial", "trial", x_ticks, y_scale.ticks(), [so_far], dots)
 
 
 def _dot(trial: dict[str, Any], best: dict[str, Any], x_scale: Scale, y_scale: Scale) -> Dot:
@@ -100,15 +101,18 @@ def _curves(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) -> 
         if points:
             lines.append(line(f"trial {trial['number']}", tone, points, x=x_scale, y=y_scale))
     x_ticks = [tick for tick in x_scale.ticks() if "." not in tick.text]
-    return Chart(f"{_sentence(metric)} by epoch", "epoch", x_ticks, y_scale.ticks(), lines)
+    return Chart(f"{metric} by epoch", "epoch", x_ticks, y_scale.ticks(), lines)
 
 
 def _parallel(
     trials: list[dict[str, Any]], best: dict[str, Any], metric: str
 ) -> tuple[list[Axis], list[Line]]:
-    """An axis per parameter that varies, then the value; one thread per trial across them."""
-    names = sorted({name for trial in trials for name in trial["params"]})
-    columns = {name: [trial["params"].get(name) for trial in trials] for name in names}
+    """An axis per parameter that varies, then the value; one thread per trial across them.
+
+    A parameter that only some trials have (define-by-run) is left to the table.
+    """
+    names = [name for name in best["params"] if all(name in t["params"] for t in trials)]
+    columns = {name: [trial["params"][name] for trial in trials] for name in names}
     columns = {name: column for name, column in columns.items() if len(set(map(_text, column))) > 1}
     columns[metric] = [trial["value"] for trial in trials]
     axes: list[Axis] = []
@@ -147,5 +151,19 @@ def _text(value: Any) -> str:
     return number(value) if _finite(value) else str(value)
 
 
-def _sentence(text: str) -> str:
+def _title(metric: str) -> str:
+    """``val_weighted_f1`` as people write it."""
+    text = metric.replace("_", " ").replace(" f1", " F1")
     return text[:1].upper() + text[1:]
+
+
+def _shortened(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cut recipe keys to their last parts where that names every parameter of the study."""
+    names = {name for trial in trials for name in trial["params"]}
+    last = {name: name.rsplit(".", 1)[-1] for name in names}
+    counts = Counter(last.values())
+    short = {name: last[name] if counts[last[name]] == 1 else name for name in names}
+    return [
+        trial | {"params": {short[name]: value for name, value in trial["params"].items()}}
+        for trial in trials
+    ]

@@ -28,7 +28,7 @@ from erray.store import RunFolder, Table
 
 HOSTILE = 'He said </script><script>window.broken = 1</script> & "left" <b>quietly</b>'
 RATE_HZ = 25.0
-SKILL = {"fusion": 2.7, "hog": 2.1, "logmel": 1.2, "hash": 0.8}
+SKILL = {"fusion": 2.7, "tuned": 2.9, "hog": 2.1, "logmel": 1.2, "hash": 0.8}
 CLASSES = LABEL_SETS["cexpr7"].names
 
 
@@ -204,11 +204,11 @@ def _study(rng: Any) -> dict[str, Any]:
         num_epochs = 3 if pruned else 10
         curve = [float(top * (1 - np.exp(-(e + 1) / 3))) for e in range(num_epochs)]
         params = {
-            "lr": lr,
-            "dropout": round(float(rng.uniform(0, 0.5)), 3),
-            "num_heads": int(rng.choice([1, 2, 4])),
-            "optimiser": str(rng.choice(["sgd", "adam"])),
-            "leader": str(rng.choice(["hog", "logmel"])),
+            "train.optimiser.lr": lr,
+            "model.options.dropout": round(float(rng.uniform(0, 0.5)), 3),
+            "model.options.num_heads": int(rng.choice([1, 2, 4])),
+            "train.optimiser.name": str(rng.choice(["sgd", "adam"])),
+            "model.options.leader": str(rng.choice(["hog", "logmel"])),
         }
         state = "pruned" if pruned else "complete"
         trial = {"number": number, "state": state, "value": curve[-1], "epochs": num_epochs}
@@ -216,14 +216,14 @@ def _study(rng: Any) -> dict[str, Any]:
     failed = {"number": 10, "state": "failed", "value": None, "epochs": 0, "curve": []}
     trials.append(failed | {"params": trials[0]["params"]})
     best = max((t for t in trials if t["state"] == "complete"), key=lambda t: t["value"])
-    return {"metric": "val weighted F1", "trials": trials, "best": best["number"]}
+    return {"metric": "val_weighted_f1", "trials": trials, "best": best["number"]}
 
 
 def _write_record(out: str, *, num_clips: int, num_rejected: int) -> None:
     stages = ("demo corpus", "extract", "train", "tune", "predict")
     RunRecord.load(out).update(
         seconds=dict(zip(stages, (31.2, 48.9, 66.0, 41.7, 3.1), strict=True)),
-        model={"name": "erray-demo", "version": "3"},
+        model={"name": "erray-demo", "version": "3", "run": "tuned", "job": "0af1"},
         git_commit="8b12774c0ffee8b12774c0ffee8b12774c0ffee0",
         data_fingerprint="3f9ab2c417de08a1",
         tracking_uri="sqlite:///runs/mlflow.db",

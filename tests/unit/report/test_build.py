@@ -55,6 +55,14 @@ def test_only_test_rows_are_scored(built: Built) -> None:
     assert built.metrics["fusion"]["mean_logits"]["accuracy"] == pytest.approx(right / len(rows))
 
 
+def test_the_page_is_about_the_registered_run(built: Built) -> None:
+    tuned = built.metrics["tuned"]["mean_logits"]["weighted_f1"]
+    big = re.findall(r'class="big">([\d.]+)<', built.page)
+    assert (
+        big[0] == f"{tuned:.3f}" != f"{built.metrics['fusion']['mean_logits']['weighted_f1']:.3f}"
+    )
+
+
 def test_the_page_asks_for_nothing(built: Built) -> None:
     for tag, attrs in Page(built.page).tags:
         for name in ("src", "href", "srcset", "poster", "data", "action"):
@@ -112,6 +120,7 @@ def test_the_same_run_gives_the_same_page(built: Built, run_folder: Path) -> Non
 
 def test_what_is_missing_is_said_with_its_command(built: Built, run_folder: Path) -> None:
     shutil.rmtree(run_folder / "tune")
+    shutil.rmtree(run_folder / "training" / "tuned")
     shutil.rmtree(run_folder / "predictions")
     for name in ("hog", "logmel", "hash"):
         shutil.rmtree(run_folder / "training" / name)

@@ -36,13 +36,20 @@ def predictions(seed: int, skill: float, num: int = 60) -> list[ClipPrediction]:
 @pytest.fixture(scope="module")
 def test_runs() -> dict[str, list[ClipPrediction]]:
     fusion = predictions(1, 2.0)
-    return {"fusion": fusion, "same": fusion, "weak": predictions(2, 0.0)}
+    return {
+        "fusion": fusion,
+        "tuned": predictions(3, 5.0),
+        "same": fusion,
+        "weak": predictions(2, 0.0),
+    }
 
 
 @pytest.fixture(scope="module")
 def scores(test_runs: dict[str, list[ClipPrediction]]) -> Scores:
     clips = [Clip("t1", "m", "train", "g", label="b"), Clip("t2", "m", "test", "g", label="a")]
-    return score_run(test_runs, clips, clip_rule="mean_logits", num_bootstrap=300, seed=0)
+    return score_run(
+        test_runs, clips, main="fusion", clip_rule="mean_logits", num_bootstrap=300, seed=0
+    )
 
 
 def test_scores_equal_scikit_learn(
@@ -50,7 +57,7 @@ def test_scores_equal_scikit_learn(
 ) -> None:
     labels = [CLASSES.index(p.label or "") for p in test_runs["fusion"]]
     answers = [int(p.logits_TC.mean(0).argmax()) for p in test_runs["fusion"]]
-    found = scores.fusion["mean_logits"]
+    found = scores.fused["fusion"]["mean_logits"]
     assert found["weighted_f1"].value == pytest.approx(
         f1_score(labels, answers, average="weighted")
     )
@@ -62,7 +69,7 @@ def test_scores_equal_scikit_learn(
 
 
 def test_intervals_hold_their_value_and_groups_are_counted(scores: Scores) -> None:
-    for intervals in [*scores.fusion.values(), *scores.streams.values()]:
+    for intervals in [*scores.rules.values(), *scores.streams.values()]:
         assert all(i.low <= i.value <= i.high for i in intervals.values())
     assert (scores.num_clips, scores.num_groups) == (60, 20)
 
@@ -70,6 +77,7 @@ def test_intervals_hold_their_value_and_groups_are_counted(scores: Scores) -> No
 def test_a_run_does_not_differ_from_itself_and_beats_chance(scores: Scores) -> None:
     same, weak = scores.differences["same"], scores.differences["weak"]
     assert (same.difference, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert scores.tuned_gain is not None and scores.tuned_gain.low > 0
     assert 0 < weak.low <= weak.difference <= weak.high
 
 
@@ -85,6 +93,7 @@ def test_the_baseline_answers_the_most_frequent_training_class(
 def test_metrics_json_is_plain_numbers(scores: Scores) -> None:
     plain = metrics_json(scores)
     assert set(plain["fusion"]) == {"majority", "mean_probabilities", "mean_logits"}
+    assert set(plain["tuned"]) == set(plain["fusion"])
     assert set(plain["streams"]) == {"same", "weak"}
     for numbers in [*plain["fusion"].values(), *plain["streams"].values()]:
         assert set(numbers) == {"weighted_f1", "macro_f1", "accuracy"}

@@ -19,12 +19,12 @@ def trial(number: int, value: float | None, **params: Any) -> dict[str, Any]:
 @pytest.fixture
 def view() -> StudyView:
     trials = [
-        trial(0, 0.5, lr=1e-4, opt="sgd", fixed=3),
-        trial(1, 0.7, lr=1e-3, opt="adam", fixed=3),
-        trial(2, None, lr=1e-2, opt="sgd", fixed=3),
-        trial(3, 0.6, lr=1e-2, opt="sgd", fixed=3),
+        trial(0, 0.5, **{"train.lr": 1e-4, "opt": "sgd", "fixed": 3}),
+        trial(1, 0.7, **{"train.lr": 1e-3, "opt": "adam", "fixed": 3, "sometimes": 1}),
+        trial(2, None, **{"train.lr": 1e-2, "opt": "sgd", "fixed": 3}),
+        trial(3, 0.6, **{"train.lr": 1e-2, "opt": "sgd", "fixed": 3}),
     ]
-    found = make_study({"metric": "val weighted F1", "trials": trials, "best": 1})
+    found = make_study({"metric": "val_weighted_f1", "trials": trials, "best": 1})
     assert found is not None
     return found
 
@@ -39,7 +39,7 @@ def test_history_marks_the_best_and_the_failed(view: StudyView) -> None:
 
 
 def test_axes_are_the_settings_that_vary_then_the_metric(view: StudyView) -> None:
-    assert [axis.name for axis in view.axes] == ["lr", "opt", "val weighted F1"]
+    assert [axis.name for axis in view.axes] == ["lr", "opt", "Val weighted F1"]
     assert [axis.x for axis in view.axes] == [0, 50, 100]
     assert [tick.text for tick in view.axes[1].ticks] == ["adam", "sgd"]
     threads = {thread.name: thread for thread in view.threads}
@@ -50,6 +50,7 @@ def test_axes_are_the_settings_that_vary_then_the_metric(view: StudyView) -> Non
 
 def test_the_table_is_ranked_with_failures_last(view: StudyView) -> None:
     assert [row["number"] for row in view.rows] == [1, 3, 0, 2]
+    assert view.rows[0]["params"] == {"lr": "0.001", "opt": "adam", "fixed": "3", "sometimes": "1"}
 
 
 def test_no_study_no_section() -> None:
@@ -73,7 +74,9 @@ def history(best: int, values: list[float]) -> dict[str, Any]:
 
 
 def test_curves_mark_the_kept_epoch_and_skip_what_is_not_a_number() -> None:
-    curves = make_curves({"fusion": history(2, [0.1, 0.2, 0.4]), "hog": history(0, [0.3])})
+    curves = make_curves(
+        {"fusion": history(2, [0.1, 0.2, 0.4]), "hog": history(0, [0.3])}, main="fusion"
+    )
     assert curves is not None
     loss, f1, _ = curves.charts
     assert f1.rule_x is not None and f1.rule_x.at == 100
@@ -83,5 +86,5 @@ def test_curves_mark_the_kept_epoch_and_skip_what_is_not_a_number() -> None:
 
 
 def test_no_history_no_section() -> None:
-    assert make_curves({}) is None
-    assert make_curves({"fusion": {"epochs": [], "best_epoch": 0}}) is None
+    assert make_curves({}, main="fusion") is None
+    assert make_curves({"fusion": {"epochs": [], "best_epoch": 0}}, main="fusion") is None
