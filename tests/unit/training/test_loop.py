@@ -1,0 +1,183 @@
+"""The loop: learns, stops, resumes bit for bit, and takes the same steps with two workers."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from erray.checkpoint import load_state, save_state
+from erray.training.loop import TrainingLoop, make_optimiser
+from erray.training.runs import TrainingRun, train_in_process, usable_state
+
+WORKER = """
+import pickle, sys
+import torch, torch.distributed as dist
+rank, size, store, job_file, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+from erray.training.loop import TrainingLoop
+with open(job_file, "rb") as file:
+    job = pickle.load(file)
+loop = TrainingLoop(job)
+losses, step = [], loop._step
+def recorded(*arguments):
+    result = step(*arguments)
+    losses.append(result[0])
+    return result
+loop._step = recorded
+rows = list(loop.run())
+if rank == 0:
+    with open(out, "wb") as file:
+        pickle.dump((losses, rows, loop.state_dict()), file)
+dist.destroy_process_group()
+"""
+
+
+def run_workers(job, size: int, tmp_path: Path):
+    job_file, out = tmp_path / "job.pickle", tmp_path / f"out{size}.pickle"
+    job_file.write_bytes(pickle.dumps(job))
+    arguments = [str(size), str(tmp_path / f"store{size}"), str(job_file), str(out)]
+    command = [sys.executable, "-c", WORKER]
+    workers = [subprocess.Popen([*command, str(rank), *arguments]) for rank in range(size)]
+    assert [worker.wait(timeout=200) for worker in workers] == [0] * size
+    return pickle.loads(out.read_bytes())
+
+
+def test_two_workers_take_the_steps_of_one(make_job, tmp_path):
+    # 23 clips in batches of 5: slices are uneven, and one batch leaves the second worker empty
+    job = make_job(dropout=0.0, epochs=1, hop=16)
+    losses_1, rows_1, state_1 = run_workers(job, 1, tmp_path)
+    losses_2, rows_2, state_2 = run_workers(job, 2, tmp_path)
+    assert len(losses_1) >= 5
+    np.testing.assert_allclose(losses_2, losses_1, atol=1e-6)
+    assert rows_2[0]["val_weighted_f1"] == rows_1[0]["val_weighted_f1"]
+    for name, x in state_1["model"].items():
+        torch.testing.assert_close(state_2["model"][name], x, atol=1e-5, rtol=1e-5)
+
+
+def test_more_workers_than_windows_in_a_batch(make_job, tmp_path):
+    job = make_job(dropout=0.0, epochs=1, batch_size=1)
+    losses_1, _, _ = run_workers(job, 1, tmp_path)
+    losses_2, _, _ = run_workers(job, 2, tmp_path)
+    np.testing.assert_allclose(losses_2[:5], losses_1[:5], atol=1e-6)
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(make_job, tmp_path):
+    job = make_job(epochs=4, schedule={"name": "mywarmup", "options": {"min_epochs": 2}})
+    whole = TrainingLoop(job)
+    list(whole.run())
+
+    first = TrainingLoop(job)
+    for row in first.run():
+        if row["epoch"] == 1:
+            break
+    save_state(tmp_path / "state.pt", first.state_dict())
+    resumed = TrainingLoop(job)
+    resumed.load_state_dict(load_state(tmp_path / "state.pt"))
+    list(resumed.run())
+
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    for name, x in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], x), name
+    assert resumed.best.epoch == whole.best.epoch
+
+
+def test_it_learns_and_val_chooses_the_weights(make_job):
+    loop = TrainingLoop(make_job(epochs=12, optimiser={"lr": 0.02}))
+    history = list(loop.run())
+    assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
+    scores = [row["val_weighted_f1"] for row in history]
+    assert loop.best.metric == max(scores) > 0.6
+    assert loop.best.epoch == scores.index(max(scores))  # a tie keeps the earlier epoch
+
+
+def test_early_stopping_waits_for_patience_and_min_epochs(make_job):
+    # with a rate of almost nothing val never improves after the first epoch
+    still = {"lr": 1e-12, "weight_decay": 0.0}
+    patient = TrainingLoop(make_job(epochs=30, min_epochs=1, patience=3, optimiser=still))
+    assert len(list(patient.run())) - 1 - patient.best.epoch == 3
+    lasting = TrainingLoop(make_job(epochs=30, min_epochs=8, patience=1, optimiser=still))
+    assert len(list(lasting.run())) == 8
+
+
+def test_the_rate_of_the_recipe_reaches_the_optimiser(make_job):
+    schedule = {"name": "mystep", "options": {"gamma": 0.5, "step_size": 1, "min_lr": 1e-7}}
+    loop = TrainingLoop(make_job(optimiser={"lr": 0.004}, schedule=schedule))
+    assert [row["lr"] for row in loop.run()] == pytest.approx([0.004, 0.002, 0.001])
+    assert loop.optimiser.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
+def test_optimisers(make_job, name, kind):
+    job = make_job(optimiser={"name": name, "lr": 0.01, "weight_decay": 0.02})
+    optimiser = make_optimiser(job.make_model(), job.settings.optimiser)
+    assert type(optimiser) is kind
+    assert optimiser.defaults["lr"] == 0.01
+    assert optimiser.defaults["weight_decay"] == 0.02
+
+
+def test_gradients_are_clipped(make_job):
+    loop = TrainingLoop(
+        make_job(
+            max_grad_norm=1e-3,
+            optimiser={"lr": 1.0, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+        )
+    )
+    before = torch.cat([p.detach().flatten().clone() for p in loop.model.parameters()])
+    loop.model.train()
+    loop._step(loop.model, [0, 1, 2])
+    norm = sum(float(p.grad.square().sum()) for p in loop.model.parameters()) ** 0.5
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+    assert len(before) > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make_job):
+    job = make_job(optimiser={"lr": 1e30})
+    with pytest.raises(FloatingPointError, match="epoch"):
+        list(TrainingLoop(job).run())
+
+
+def test_the_normaliser_is_of_the_train_split(make_job):
+    job = make_job()
+    normaliser = job.make_model().encoders["hog"].normaliser
+    values, present = job.train.values("hog"), job.train.present("hog")
+    np.testing.assert_allclose(normaliser.mean, values[present].mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(normaliser.std, values[present].std(0), rtol=1e-5)
+
+
+def test_a_plain_run_goes_on_from_its_state(make_job, tmp_path):
+    job, run = make_job(epochs=3), TrainingRun(tmp_path / "run")
+    epochs = []
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_first(row):
+        epochs.append(row["epoch"])
+        raise Stop
+
+    with pytest.raises(Stop):
+        train_in_process(job, run, on_epoch=stop_after_first)
+    train_in_process(job, run, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [0, 1, 2]
+
+
+def test_a_damaged_state_or_one_of_another_job_is_not_used(make_job, tmp_path):
+    job, run = make_job(epochs=1), TrainingRun(tmp_path / "run")
+    train_in_process(job, run)
+    assert usable_state(job, run.state) is not None
+    assert usable_state(make_job(epochs=2), run.state) is None
+    data = run.state.read_bytes()
+    run.state.write_bytes(data[: len(data) // 2])
+    assert usable_state(job, run.state) is None
