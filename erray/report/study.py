@@ -158,9 +158,9 @@ def _title(metric: str) -> str:
 
 
 def _shortened(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cut recipe keys to their last parts where that names every parameter of the study."""
+    """Cut recipe keys to their telling part, ``train.schedule.name`` to ``schedule``, if unique."""
     names = {name for trial in trials for name in trial["params"]}
-    last = {name: name.rsplit(".", 1)[-1] for name in names}
+    last = {name: name.removesuffix(".name").rsplit(".", 1)[-1] for name in names}
     counts = Counter(last.values())
     short = {name: last[name] if counts[last[name]] == 1 else name for name in names}
     return [

@@ -19,10 +19,10 @@ def trial(number: int, value: float | None, **params: Any) -> dict[str, Any]:
 @pytest.fixture
 def view() -> StudyView:
     trials = [
-        trial(0, 0.5, **{"train.lr": 1e-4, "opt": "sgd", "fixed": 3}),
-        trial(1, 0.7, **{"train.lr": 1e-3, "opt": "adam", "fixed": 3, "sometimes": 1}),
-        trial(2, None, **{"train.lr": 1e-2, "opt": "sgd", "fixed": 3}),
-        trial(3, 0.6, **{"train.lr": 1e-2, "opt": "sgd", "fixed": 3}),
+        trial(0, 0.5, **{"train.lr": 1e-4, "x.opt.name": "sgd", "fixed": 3}),
+        trial(1, 0.7, **{"train.lr": 1e-3, "x.opt.name": "adam", "fixed": 3, "sometimes": 1}),
+        trial(2, None, **{"train.lr": 1e-2, "x.opt.name": "sgd", "fixed": 3}),
+        trial(3, 0.6, **{"train.lr": 1e-2, "x.opt.name": "sgd", "fixed": 3}),
     ]
     found = make_study({"metric": "val_weighted_f1", "trials": trials, "best": 1})
     assert found is not None
