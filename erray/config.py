@@ -64,7 +64,7 @@ class Faces(Section):
         None, ge=64, description="detect on frames scaled down to this long side; null: as is"
     )
     crop_size_px: int = Field(112, ge=16, description="side of the aligned crop")
-    jpeg_quality: int = Field(92, ge=1, le=100, description="quality of the stored crops")
+    jpeg_quality: int = Field(92, ge=1, le=95, description="quality of the stored crops")
 
 
 class Pool(Section):

@@ -99,11 +99,12 @@ class Plan:
         if self.detector:
             # where and in which batches the detector runs changes no result
             detector = asdict(self.detector) | {"device": None, "batch_size": None}
+            tracker = asdict(self.tracker) | {"block_ticks": None}
             settings |= {
                 "detector": detector,
                 "detector_version": MtcnnDetector.version,
                 "weights": mtcnn_weights_sha256(),
-                "tracker": asdict(self.tracker),
+                "tracker": tracker,
             }
         return settings
 

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import facenet_pytorch
 import numpy as np
-import torch
-from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,14 +31,14 @@ class DetectorConfig:
         frame_side_px: images whose longer side exceeds this are scaled down for detection;
             None: never.
         batch_size: images per call of the nets.
-        device: a torch device.
+        device: a torch device; None: the GPU when there is one.
     """
 
     min_face_px: int = 40
     confidence: float = 0.9
     frame_side_px: int | None = None
     batch_size: int = 16
-    device: str = "cpu"
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.min_face_px < 12:
@@ -63,7 +62,7 @@ class MtcnnDetector:
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self.weights_sha256 = mtcnn_weights_sha256()
-        self._nets: dict[int, MTCNN] = {}
+        self._nets: dict[int, Any] = {}
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Return the faces of each image, best score first, boxes clipped to the image.
@@ -103,15 +102,20 @@ class MtcnnDetector:
             for b, p, s in zip(boxes, points, scores, strict=True)
         ]
 
-    def _nets_for(self, min_face_px: int) -> MTCNN:
+    def _nets_for(self, min_face_px: int) -> Any:
         """The three nets are built once per smallest face, which depends on the images' size."""
+        # here, because it takes seconds and a plan needs only the settings and the hash
+        import torch  # noqa: PLC0415
+        from facenet_pytorch import MTCNN  # noqa: PLC0415
+
+        device = self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if min_face_px not in self._nets:
             self._nets[min_face_px] = MTCNN(
                 keep_all=True,
                 min_face_size=min_face_px,
                 thresholds=[*PROPOSAL_THRESHOLDS, self.config.confidence],
                 select_largest=False,
-                device=torch.device(self.config.device),
+                device=torch.device(device),
             ).eval()
         return self._nets[min_face_px]
 
@@ -140,7 +144,9 @@ def _in_pixels(
 
 def mtcnn_weights_sha256() -> str:
     """Hash the packaged weights of the three nets, with the version of the code around them."""
-    folder = Path(facenet_pytorch.__file__).parent / "data"
+    package = find_spec("facenet_pytorch")
+    assert package is not None and package.origin is not None, "facenet-pytorch is a dependency"
+    folder = Path(package.origin).parent / "data"
     digest = hashlib.sha256(package_version("facenet-pytorch").encode())
     for name in ("pnet.pt", "rnet.pt", "onet.pt"):
         digest.update((folder / name).read_bytes())

@@ -54,6 +54,11 @@ class TrainingRun:
         return self.folder / "state.pt"
 
     @property
+    def tracking_run_id(self) -> Path:
+        """File with the id of the run in the tracking store."""
+        return self.folder / "tracking_run_id"
+
+    @property
     def predictions(self) -> Table:
         return Table(str(self.folder / "predictions"), PREDICTION_SCHEMA)
 
