@@ -3,6 +3,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Compiled modules are kept, also where the environment forbids it: torch and Ray start in seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test check faults bench lock
 setup: $(STAMP)
@@ -13,6 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'import erray.cli.main, erray.flow.pipeline'
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -121,6 +121,9 @@ class Train(Section):
         None, ge=0, description="GPUs of one worker; null: one if there are enough, else none"
     )
     max_failures: int = Field(2, ge=0, description="restarts after a lost worker")
+    checkpoint_epochs: int = Field(
+        1, ge=1, description="epochs from one checkpoint of the main run to the next"
+    )
 
     @model_validator(mode="after")
     def _hop_fits(self) -> Train:

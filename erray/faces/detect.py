@@ -110,13 +110,15 @@ class MtcnnDetector:
 
         device = self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if min_face_px not in self._nets:
-            self._nets[min_face_px] = MTCNN(
+            nets = MTCNN(
                 keep_all=True,
                 min_face_size=min_face_px,
                 thresholds=[*PROPOSAL_THRESHOLDS, self.config.confidence],
                 select_largest=False,
                 device=torch.device(device),
             ).eval()
+            # pooling is several times faster so on a CPU, which is a fifth of the whole
+            self._nets[min_face_px] = nets.to(memory_format=torch.channels_last)
         return self._nets[min_face_px]
 
 

@@ -1,8 +1,8 @@
 """The main run under Ray Train: workers, restarts, checkpoints. The only file that knows it.
 
 The loop is the plain one of ``loop.py``; here it is given its device, its state comes and goes as
-Ray Train checkpoints, and the metrics of each epoch travel by ``report()``, which every worker
-calls equally often.
+Ray Train checkpoints (every epoch's scores are in it). ``report()`` is a barrier, which every
+worker calls equally often.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _worker(config: dict[str, Any]) -> None:
     if loop.finished:  # resumed at the end: a result needs one report
         _report(loop, loop.history[-1])
     for row in loop.run():
-        _report(loop, row)
+        # a report is a barrier that costs about a second: every worker makes the same ones
+        if loop.finished or loop.epoch % job.settings.checkpoint_epochs == 0:
+            _report(loop, row)
 
 
 def _report(loop: TrainingLoop, row: dict[str, float]) -> None:

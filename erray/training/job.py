@@ -33,7 +33,12 @@ class TrainJob:
     @cached_property
     def fingerprint(self) -> str:
         """Name of all that shapes the result; where it runs and with how many workers does not."""
-        places = {"num_workers": None, "num_gpus": None, "max_failures": None}
+        places = {
+            "num_workers": None,
+            "num_gpus": None,
+            "max_failures": None,
+            "checkpoint_epochs": None,
+        }
         return fingerprint(
             {
                 "train": self.train.folder.name,
