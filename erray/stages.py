@@ -37,6 +37,7 @@ from erray.store import RunFolder
 
 WAVEFORM_RATE_HZ = 16_000
 _CROPS_PER_ROW = 256
+_ROUNDING_S = 1e-6  # a tick that falls on a frame must not miss it by a rounding error
 
 
 @dataclass
@@ -207,16 +208,15 @@ def on_clock(
     frames: Iterable[tuple[float, NDArray[np.uint8]]], clock_hz: float
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield the picture on screen at ticks ``first + k / clock_hz`` up to the last frame."""
-    tick, first_s, shown = 0, 0.0, None
+    tick, first_s, last_s, shown = 0, 0.0, 0.0, None
     for time_s, image in frames:
         if shown is None:
             first_s = time_s
-        else:
-            while first_s + tick / clock_hz < time_s:
-                yield first_s + tick / clock_hz, shown
-                tick += 1
-        shown = image
-    if shown is not None:
+        while shown is not None and first_s + tick / clock_hz < time_s - _ROUNDING_S:
+            yield first_s + tick / clock_hz, shown
+            tick += 1
+        last_s, shown = time_s, image
+    if shown is not None and first_s + tick / clock_hz <= last_s + _ROUNDING_S:
         yield first_s + tick / clock_hz, shown
 
 

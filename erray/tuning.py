@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -57,6 +58,7 @@ def load_space(name_or_file: str) -> Space:
     spec = importlib.util.spec_from_file_location(f"tune_space_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # the searcher is pickled, its space by module and name
     spec.loader.exec_module(module)
     if not callable(getattr(module, "space", None)):
         raise UserError(f"{path} has no function space(trial)")

@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,29 +25,36 @@ console = Console(stderr=True, highlight=False)
 
 
 class ExtractionDisplay:
-    """One bar per stage: clips done, rejected, time left."""
+    """A live bar for the stage that runs: clips done, rejected, time left."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-        self._rejected: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._rejected = 0
 
     def begin(self, stage: str, total: int) -> None:
-        """Add the bar of a stage."""
-        self._tasks[stage] = self._progress.add_task(stage, total=total, note="")
-        self._rejected[stage] = 0
+        """Show the bar of a stage."""
+        self._rejected = 0
+        self._bar = Progress(*_columns(), console=console)
+        self._bar.start()
+        self._bar.add_task(stage, total=total, note="")
 
     def advance(self, stage: str, *, done: int, rejected: int) -> None:
-        """Move the bar of a stage."""
-        self._rejected[stage] += rejected
-        note = f"[red]{self._rejected[stage]} rejected" if self._rejected[stage] else ""
-        self._progress.update(self._tasks[stage], advance=done + rejected, note=note)
+        """Move the bar; a full one stays on the screen as it is."""
+        assert self._bar is not None, f"stage {stage!r} was not begun"
+        self._rejected += rejected
+        note = f"[red]{self._rejected} rejected" if self._rejected else ""
+        self._bar.update(self._bar.task_ids[0], advance=done + rejected, note=note)
+        if self._bar.finished:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.stop()
 
 
-@contextmanager
-def extraction_display() -> Iterator[ExtractionDisplay]:
-    """Show bars for the stages of an extraction while the block runs."""
-    columns = (
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("  {task.description:<8}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
@@ -55,8 +63,16 @@ def extraction_display() -> Iterator[ExtractionDisplay]:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        yield ExtractionDisplay(progress)
+
+
+@contextmanager
+def extraction_display() -> Iterator[ExtractionDisplay]:
+    """Show bars for the stages of extractions in the block."""
+    display = ExtractionDisplay()
+    try:
+        yield display
+    finally:
+        display.close()
 
 
 def say(text: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.ray_session import ray_session
+from erray.run_record import without_credentials
 from erray.training.distributed import train_distributed
 from erray.training.fanout import train_each
 from erray.training.ingest import FeatureArrays
@@ -69,13 +71,14 @@ def register_step(flow: Flow) -> dict[str, str]:
     """
     candidates = [flow.run(name) for name in (FUSION, TUNED) if flow.run(name).history()]
     best = max(candidates, key=lambda run: run.history()["best_metric"])  # a tie keeps the fusion
-    job, known = best.history()["job"], flow.record.model
-    if known is not None and known.get("job") == job:
+    job, known, tracking = best.history()["job"], flow.record.model, flow.recipe.tracking
+    if known is not None and (known["job"], known["name"]) == (job, tracking.model_name):
         return known
-    tracking = flow.recipe.tracking
-    with flow.step("register"):
+    with flow.step("register") as parent:
+        tracked = json.loads(best.tracking.read_text(encoding="utf-8"))
+        same_store = tracked["uri"] == without_credentials(flow.registry.uri)
         version = flow.registry.register(
-            best.tracking_run_id.read_text(encoding="utf-8"),
+            tracked["run_id"] if same_store else parent,
             best.model,
             model_name=tracking.model_name,
             alias=tracking.alias,
@@ -108,7 +111,8 @@ def keep(
     """Write a finished run's folder and its tracking run below ``parent``."""
     finish_run(run, job, state, labels=flow.labels, features=flow.plan.fingerprints, splits=splits)
     run_id = track(flow, run.name, job, state["history"], parent, folder=run)
-    run.tracking_run_id.write_text(run_id, encoding="utf-8")
+    tracked = {"run_id": run_id, "uri": without_credentials(flow.registry.uri)}
+    run.tracking.write_text(json.dumps(tracked), encoding="utf-8")
 
 
 def track(

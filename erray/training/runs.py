@@ -54,9 +54,9 @@ class TrainingRun:
         return self.folder / "state.pt"
 
     @property
-    def tracking_run_id(self) -> Path:
-        """File with the id of the run in the tracking store."""
-        return self.folder / "tracking_run_id"
+    def tracking(self) -> Path:
+        """File with the run's id and its tracking store."""
+        return self.folder / "tracking.json"
 
     @property
     def predictions(self) -> Table:
@@ -70,8 +70,8 @@ class TrainingRun:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def is_finished(self, job: TrainJob) -> bool:
-        """The run holds the result of exactly this job."""
-        return self.history().get("job") == job.fingerprint
+        """The run holds the result of exactly this job, and it was tracked."""
+        return self.history().get("job") == job.fingerprint and self.tracking.is_file()
 
 
 def train_in_process(
