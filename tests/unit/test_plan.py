@@ -1,0 +1,115 @@
+"""Fingerprints and keys: content and settings change them, names and places do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erray.config import with_settings
+from erray.plan import TRACKS, Plan, pending, states
+from erray.records import DONE, REJECTED, Clip, Word
+from erray.store import RunFolder
+from tests.unit.made_up_features import tiny_clips, tiny_recipe
+
+RECIPE = tiny_recipe(streams={"hog": {}, "logmel": {}, "hash": {}})
+PLAN = Plan(RECIPE)
+CLIP = Clip("a", "a.mp4", "train", "g", 1.0, 2.0, "Sadly Angry", "no way", None, "5ha")
+ALL = {TRACKS, "hog", "logmel", "hash"}
+
+
+def changed_stages(settings: dict[str, object]) -> set[str]:
+    other = Plan(with_settings(RECIPE, settings)).fingerprints
+    return {name for name in ALL if other[name] != PLAN.fingerprints[name]}
+
+
+def test_streams_keep_the_recipes_order():
+    assert list(PLAN.modalities.items()) == [("hog", "face"), ("logmel", "voice"), ("hash", "text")]
+    assert list(PLAN.widths) == ["hog", "logmel", "hash"] and PLAN.widths["hash"] == 256
+    assert list(PLAN.fingerprints) == [TRACKS, "hog", "logmel", "hash"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        ({"faces.stride": 3}, {TRACKS, "hog"}),
+        ({"faces.min_face_px": 41}, {TRACKS, "hog"}),
+        ({"faces.jpeg_quality": 80}, {TRACKS, "hog"}),
+        ({"corpus.clock_hz": 12.5}, ALL),
+        ({"streams.hash.width": 64}, {"hash"}),
+        ({"streams.hog.orientations": 4}, {"hog"}),
+        ({"name": "other", "seed": 3, "corpus.root": "/elsewhere", "train.epochs": 3}, set()),
+        ({"extract.shard_clips": 2, "extract.pools": {"tracks": {"num_cpus": 2}}}, set()),
+    ],
+)
+def test_a_setting_changes_the_stages_that_read_it(settings, stages):
+    assert changed_stages(settings) == stages
+
+
+def test_without_a_face_stream_nobody_looks_for_faces():
+    voice = Plan(tiny_recipe(streams={"logmel": {}}))
+    assert voice.detector is None and PLAN.detector is not None
+    blind = Plan(tiny_recipe(streams={"logmel": {}}, faces={"stride": 9}))
+    assert blind.fingerprints == voice.fingerprints
+
+
+def test_the_recipes_face_settings_reach_detector_and_tracker():
+    settings = {"min_face_px": 50, "confidence": 0.8, "frame_side_px": 320}
+    plan = Plan(tiny_recipe(faces={**settings, "stride": 2, "crop_size_px": 64}))
+    assert plan.detector is not None
+    assert {name: getattr(plan.detector, name) for name in settings} == settings
+    assert (plan.tracker.stride, plan.tracker.crop_size_px) == (2, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"file_sha256": "other"}, ALL),
+        ({"start_s": None}, ALL),
+        ({"end_s": 2.5}, ALL),
+        ({"transcript": "no"}, {"hash"}),
+        ({"transcript": None}, {"hash"}),
+        ({"words": (Word("no", 0.0, 0.5),)}, {"hash"}),
+        ({"clip_id": "b", "media": "b.mp4", "split": "val", "group": "h", "label": None}, set()),
+    ],
+)
+def test_a_key_follows_content(change, stages):
+    other = replace(CLIP, **change)
+    assert {name for name in ALL if PLAN.key(name, other) != PLAN.key(name, CLIP)} == stages
+
+
+def test_no_two_stages_share_a_key():
+    assert len({PLAN.key(name, CLIP) for name in ALL}) == len(ALL)
+
+
+def test_an_unknown_transcript_is_not_silence():
+    silent, unknown = replace(CLIP, transcript=""), replace(CLIP, transcript=None)
+    assert PLAN.key("hash", silent) != PLAN.key("hash", unknown)
+
+
+def test_clips_of_equal_content_are_wanted_once():
+    twin = replace(CLIP, clip_id="twin")
+    assert list(PLAN.wanted(TRACKS, [CLIP, twin])) == [PLAN.key(TRACKS, CLIP)]
+
+
+@given(st.lists(st.sampled_from([None, DONE, REJECTED]), max_size=12), st.booleans())
+def test_pending_is_wanted_minus_present(found, retry):
+    wanted = {str(i): CLIP for i in range(len(found))}
+    known = {str(i): state for i, state in enumerate(found) if state}
+    todo = pending(wanted, known | {"elsewhere": DONE}, retry=retry)
+    assert {int(key) for key in todo} == {
+        i for i, state in enumerate(found) if state is None or (state == REJECTED and retry)
+    }
+
+
+def test_states_are_the_latest_and_done_stays_done(tmp_path):
+    run = RunFolder(str(tmp_path))
+    assert states(run) == {}
+    clips = tiny_clips(3)
+    keys = [PLAN.key(TRACKS, clip) for clip in clips]
+    for i, found in enumerate([(REJECTED, DONE, REJECTED), (DONE, REJECTED, REJECTED)]):
+        rows = [{"key": key, "state": state} for key, state in zip(keys, found, strict=True)]
+        run.status.write_shard(rows, keys=[str(i)])
+    assert states(run) == dict(zip(keys, (DONE, DONE, REJECTED), strict=True))

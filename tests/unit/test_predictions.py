@@ -1,0 +1,158 @@
+"""The predictor in a plain shell: a saved model over stored features."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from erray.checkpoint import ModelDescription, save_model
+from erray.errors import UserError
+from erray.labels import CEXPR_7
+from erray.plan import TRACKS, Plan
+from erray.predictions import Predictor, predict_clips
+from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.store import RunFolder, Table
+from erray.windows import WindowSample, collate
+from tests.unit.made_up_features import (
+    Features,
+    clock_s,
+    tiny_clips,
+    tiny_recipe,
+    write_features,
+)
+
+PLAN = Plan(tiny_recipe())
+CLIPS = [*tiny_clips(2), *tiny_clips(3, split="challenge", labelled=False)]
+LENGTHS = {clip.clip_id: 2 + 9 * i for i, clip in enumerate(CLIPS)}
+WINDOW, HOP = 12, 8
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def features(run: RunFolder) -> Features:
+    return write_features(run, PLAN, LENGTHS, CLIPS, shard_clips=2)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save(tmp_path / "model", {name: PLAN.fingerprints[name] for name in PLAN.modalities})
+
+
+def save(folder: Path, fingerprints: dict[str, str]) -> Path:
+    description = ModelDescription(
+        model="lfan",
+        options={"channels": {name: [5] for name in fingerprints}},
+        streams={name: PLAN.widths[name] for name in fingerprints},
+        labels="cexpr7",
+        class_names=CEXPR_7.names,
+        features=fingerprints,
+        window=WINDOW,
+        hop=HOP,
+        clip_rule="mean_logits",
+    )
+    torch.manual_seed(0)
+    save_model(folder, description.build(), description)
+    return folder
+
+
+def predictor(model: Path, run: RunFolder) -> Predictor:
+    return Predictor(
+        model=str(model),
+        out=run.out,
+        table=run.predictions.path,
+        model_name="tiny",
+        model_version="3",
+    )
+
+
+def rows(clips: list[Clip]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            asdict(clip)
+            | {"frame_times_s": clock_s(LENGTHS[clip.clip_id])}
+            | {f"key_{name}": PLAN.key(name, clip) for name in PLAN.modalities}
+            for clip in clips
+        ]
+    )
+
+
+def logits_of(row: dict) -> np.ndarray:
+    return tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+
+
+def test_every_clip_of_a_batch_is_predicted_and_written(run, features, model):
+    returned = predictor(model, run)(rows(CLIPS))
+    assert returned["clip_id"].to_pylist() == [clip.clip_id for clip in CLIPS]
+    written = run.predictions.read().to_pylist()
+    for clip, row in zip(CLIPS, written, strict=True):
+        expected = {"clip_id": clip.clip_id, "split": clip.split, "group": clip.group}
+        expected |= {"label": clip.label, "model_name": "tiny", "model_version": "3"}
+        expected |= {"clip_rule": "mean_logits", "classes": list(CEXPR_7.names)}
+        assert {name: row[name] for name in expected} == expected
+        assert row["times_s"] == clock_s(LENGTHS[clip.clip_id])
+        assert row["shape"] == [LENGTHS[clip.clip_id], 7]
+        assert row["predicted"] == CEXPR_7.names[logits_of(row).mean(axis=0).argmax()]
+
+
+def test_a_short_clip_is_the_model_on_its_features(run, features, model):
+    worker = predictor(model, run)
+    worker(rows(CLIPS))
+    streams = features[CLIPS[0].clip_id]
+    window = WindowSample(
+        streams={name: stream.values_TD for name, stream in streams.items()},
+        present={name: stream.present_T for name, stream in streams.items()},
+        label=-1,
+        clip=0,
+        start=0,
+    )
+    batch = collate([window]).to(worker.device)
+    with torch.no_grad():
+        expected_TC = worker.model(batch.streams, batch.present, batch.valid_BT)[0].cpu().numpy()
+    np.testing.assert_allclose(
+        logits_of(run.predictions.read().to_pylist()[0]), expected_TC, atol=2e-6
+    )
+
+
+def test_batches_change_no_prediction(run, features, model):
+    worker = predictor(model, run)
+    worker(rows(CLIPS))
+    together = {row["clip_id"]: logits_of(row) for row in run.predictions.read().to_pylist()}
+    alone = Table(run.path("alone"), PREDICTION_SCHEMA)
+    worker.table = alone
+    for clip in CLIPS:
+        worker(rows([clip]))
+    found = alone.read().to_pylist()
+    assert len(found) == len(CLIPS) == len(alone.shards())
+    for row in found:
+        np.testing.assert_allclose(logits_of(row), together[row["clip_id"]], atol=2e-6)
+
+
+def test_features_of_other_settings_are_refused(run, features, tmp_path):
+    stale = save(tmp_path / "stale", {"hog": "0" * 16})
+    found = PLAN.fingerprints["hog"]
+    message = f"needs stream 'hog' with fingerprint {'0' * 16}, the recipe extracts {found}"
+    options = {"model": stale, "model_name": "m", "model_version": "1"}
+    with pytest.raises(UserError, match=message):
+        predict_clips(PLAN.recipe, CLIPS, run.out, **options)
+    blind = tiny_recipe(streams={"hash": {"width": 5}})
+    with pytest.raises(UserError, match="the recipe extracts None"):
+        predict_clips(blind, CLIPS, run.out, **options)
+
+
+def test_clips_without_features_are_refused_before_anything_starts(run, model):
+    strangers = tiny_clips(2, split="stranger")
+    assert PLAN.key(TRACKS, strangers[0]) != PLAN.key(TRACKS, CLIPS[0])
+    with pytest.raises(UserError, match="run `erray extract`"):
+        predict_clips(
+            PLAN.recipe, strangers, run.out, model=model, model_name="m", model_version="1"
+        )
+    assert run.predictions.shards() == []
