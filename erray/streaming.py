@@ -80,7 +80,8 @@ def stream(
     with warnings.catch_warnings():
         # finite restarts have no named parameter yet; without them one bad clip retries forever
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        results = ray.data.from_arrow(list(batches)).map_batches(
+        # map_batches itself refuses GPUs without a batch size, and with one it joins small blocks
+        results = ray.data.from_arrow(list(batches)).map_batches_internal(
             worker,
             fn_constructor_kwargs=settings,
             batch_size=None,
