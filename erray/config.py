@@ -209,11 +209,15 @@ def parse_recipe(data: dict[str, Any], *, source: str = "recipe") -> Recipe:
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """Return ``recipe`` with dotted keys such as ``train.window`` set to new values.
 
+    Their order does not matter: a new name drops the options of the old one, never those given
+    with it.
+
     Raises:
         UserError: an unknown key or a wrong value.
     """
     data = recipe.model_dump()
-    for key, value in settings.items():
+    names_first = sorted(settings.items(), key=lambda item: not item[0].endswith(".name"))
+    for key, value in names_first:
         _set(data, key.split("."), value, source=key)
     return parse_recipe(data, source=recipe.name)
 

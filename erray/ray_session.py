@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import ray
 
@@ -38,20 +40,39 @@ def ray_session(
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=level, log_to_driver=verbose)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            logging_level=level,
-            log_to_driver=verbose,
-            _temp_dir=os.environ.get("RAY_TMPDIR") or f"{tempfile.gettempdir()}/ray",
-        )
+    local: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "include_dashboard": False,
+        "object_store_memory": LOCAL_OBJECT_STORE_BYTES,
+        "_temp_dir": os.environ.get("RAY_TMPDIR") or f"{tempfile.gettempdir()}/ray",
+    }
+    settings = {} if os.environ.get("RAY_ADDRESS") else local
+    with nullcontext() if verbose else _unheard_stderr():
+        ray.init(logging_level=level, log_to_driver=verbose, **settings)
     try:
         yield dict(ray.cluster_resources())
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _unheard_stderr() -> Iterator[None]:
+    """Keep what Ray's C++ core writes to standard error in the block; show it if the block fails.
+
+    It announces its own log level there before that level holds.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as heard:
+        os.dup2(heard.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            heard.seek(0)
+            os.write(saved, heard.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -116,8 +116,10 @@ class TracksStage:
                 frames = on_clock(reader, self.clock_hz)
             faces = self.tracker.track(frames) if self.tracker else _clock_only(frames)
         except MediaError as error:
-            if self.clock_hz is None or not str(error).startswith("no_video"):
+            if not str(error).startswith("no_video"):
                 raise
+            if self.clock_hz is None:
+                raise MediaError(f"{error}; sound alone needs corpus.clock_hz") from None
             return _sound_clock(clip, str(path), self.clock_hz), None
         return faces, reader.note
 
