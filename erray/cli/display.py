@@ -76,8 +76,8 @@ def extraction_display() -> Iterator[ExtractionDisplay]:
 
 
 def say(text: str) -> None:
-    """One line for people."""
-    console.print(text)
+    """One line for people; never broken in two, so that a path or command can be copied."""
+    console.print(text, soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:

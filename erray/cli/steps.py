@@ -111,8 +111,11 @@ def show_step(name: str, result: dict[str, Any]) -> None:
 
 
 def show_end(flow: Flow) -> None:
-    """Where the page is and how to see the runs."""
-    say(f"\nReport:  [bold]{flow.out / 'report' / 'index.html'}[/]")
+    """The registered model, where the page is, how to see the runs."""
+    model = flow.record.model
+    if model is not None:
+        say(f"\nModel:   [bold]models:/{model['name']}/{model['version']}[/] ({model['run']})")
+    say(f"Report:  [bold]{flow.out / 'report' / 'index.html'}[/]")
     say(f"Runs:    {flow.registry.ui_command()}")
 
 
