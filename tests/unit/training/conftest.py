@@ -43,11 +43,12 @@ def write_arrays(folder: Path, *, num_clips: int, seed: int) -> FeatureArrays:
     return FeatureArrays(folder)
 
 
-@pytest.fixture
-def make_job(tmp_path: Path) -> Callable[..., TrainJob]:
+@pytest.fixture(scope="session")
+def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainJob]:
     """A job over made-up arrays; keywords are settings of the recipe's ``train`` section."""
-    train = write_arrays(tmp_path / "train", num_clips=23, seed=1)
-    val = write_arrays(tmp_path / "val", num_clips=9, seed=2)
+    folder = tmp_path_factory.mktemp("arrays")
+    train = write_arrays(folder / "train", num_clips=23, seed=1)
+    val = write_arrays(folder / "val", num_clips=9, seed=2)
 
     def make(*, dropout: float = 0.1, seed: int = 0, **settings: object) -> TrainJob:
         options = {"dropout": dropout, "channels": {"hog": [8, 8], "logmel": [8, 8]}}
