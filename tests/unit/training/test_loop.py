@@ -16,42 +16,61 @@ from erray.training.runs import TrainingRun, train_in_process, usable_state
 WORKER = """
 import pickle, sys
 import torch, torch.distributed as dist
-rank, size, store, job_file, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+rank, size, store, jobs_file, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-from erray.training.loop import TrainingLoop
-with open(job_file, "rb") as file:
-    job = pickle.load(file)
-loop = TrainingLoop(job)
-losses, step = [], loop._step
-def recorded(*arguments):
-    result = step(*arguments)
-    losses.append(result[0])
-    return result
-loop._step = recorded
-rows = list(loop.run())
+from tests.unit.training.test_loop import recorded_run
+with open(jobs_file, "rb") as file:
+    runs = {name: recorded_run(job) for name, job in pickle.load(file).items()}
 if rank == 0:
     with open(out, "wb") as file:
-        pickle.dump((losses, rows, loop.state_dict()), file)
+        pickle.dump(runs, file)
 dist.destroy_process_group()
 """
 
 
-def run_workers(job, size: int, tmp_path: Path):
-    job_file, out = tmp_path / "job.pickle", tmp_path / f"out{size}.pickle"
-    job_file.write_bytes(pickle.dumps(job))
-    arguments = [str(size), str(tmp_path / f"store{size}"), str(job_file), str(out)]
+def recorded_run(job):
+    """The loss of every step, the history and the final state of a run."""
+    loop, losses = TrainingLoop(job), []
+    step = loop._step
+
+    def recorded(*arguments):
+        result = step(*arguments)
+        losses.append(result[0])
+        return result
+
+    loop._step = recorded
+    return losses, list(loop.run()), loop.state_dict()
+
+
+@pytest.fixture(scope="module")
+def jobs(make_job):
+    """23 clips in batches of 5: slices are uneven, one batch leaves the second worker empty."""
+    return {
+        "uneven": make_job(dropout=0.0, epochs=1, hop=16),
+        "single": make_job(dropout=0.0, epochs=1, hop=16, batch_size=1),
+    }
+
+
+@pytest.fixture(scope="module")
+def of_two_workers(jobs, tmp_path_factory):
+    """Every job in one pair of connected processes, whose start takes most of the time."""
+    folder = tmp_path_factory.mktemp("workers")
+    jobs_file, out = folder / "jobs.pickle", folder / "out.pickle"
+    jobs_file.write_bytes(pickle.dumps(jobs))
+    arguments = ["2", str(folder / "store"), str(jobs_file), str(out)]
     command = [sys.executable, "-c", WORKER]
-    workers = [subprocess.Popen([*command, str(rank), *arguments]) for rank in range(size)]
-    assert [worker.wait(timeout=200) for worker in workers] == [0] * size
+    repository = Path(__file__).parents[3]
+    workers = [
+        subprocess.Popen([*command, str(rank), *arguments], cwd=repository) for rank in range(2)
+    ]
+    assert [worker.wait(timeout=200) for worker in workers] == [0, 0]
     return pickle.loads(out.read_bytes())
 
 
-def test_two_workers_take_the_steps_of_one(make_job, tmp_path):
-    # 23 clips in batches of 5: slices are uneven, and one batch leaves the second worker empty
-    job = make_job(dropout=0.0, epochs=1, hop=16)
-    losses_1, rows_1, state_1 = run_workers(job, 1, tmp_path)
-    losses_2, rows_2, state_2 = run_workers(job, 2, tmp_path)
+def test_two_workers_take_the_steps_of_one(jobs, of_two_workers):
+    losses_1, rows_1, state_1 = recorded_run(jobs["uneven"])
+    losses_2, rows_2, state_2 = of_two_workers["uneven"]
     assert len(losses_1) >= 5
     np.testing.assert_allclose(losses_2, losses_1, atol=1e-6)
     assert rows_2[0]["val_weighted_f1"] == rows_1[0]["val_weighted_f1"]
@@ -59,11 +78,9 @@ def test_two_workers_take_the_steps_of_one(make_job, tmp_path):
         torch.testing.assert_close(state_2["model"][name], x, atol=1e-5, rtol=1e-5)
 
 
-def test_more_workers_than_windows_in_a_batch(make_job, tmp_path):
-    job = make_job(dropout=0.0, epochs=1, batch_size=1)
-    losses_1, _, _ = run_workers(job, 1, tmp_path)
-    losses_2, _, _ = run_workers(job, 2, tmp_path)
-    np.testing.assert_allclose(losses_2[:5], losses_1[:5], atol=1e-6)
+def test_more_workers_than_windows_in_a_batch(jobs, of_two_workers):
+    losses_1, _, _ = recorded_run(jobs["single"])
+    np.testing.assert_allclose(of_two_workers["single"][0][:5], losses_1[:5], atol=1e-6)
 
 
 def without_seconds(history):
