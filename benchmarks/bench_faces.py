@@ -36,7 +36,7 @@ from erray.media import VideoReader
 from erray.run_record import git_commit
 
 RESULTS = Path(__file__).parent / "results"
-NUM_CLIPS = 3
+NUM_CLIPS = 2
 STRIDE = 5
 Frames = list[tuple[float, NDArray[np.uint8]]]
 Run = Callable[[Frames], Any]
