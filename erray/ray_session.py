@@ -19,7 +19,7 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who asked for no GPU sees none
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TQDM_DISABLE": "1",
 }

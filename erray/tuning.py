@@ -118,7 +118,8 @@ def trial_job(recipe: Recipe, job: TrainJob, params: Mapping[str, Any]) -> Train
 
 def _trial(params: dict[str, Any], *, recipe: Recipe, job: TrainJob) -> None:
     epochs = {"train.epochs": recipe.tune.epochs, "train.patience": recipe.tune.epochs}
-    loop = TrainingLoop(trial_job(recipe, job, params | epochs))
+    device = "cuda" if recipe.tune.gpus_per_trial > 0 else "cpu"
+    loop = TrainingLoop(trial_job(recipe, job, params | epochs), device=device)
     for row in loop.run():
         tune.report(row)
 

@@ -14,21 +14,28 @@ from erray.training.runs import TrainingRun, train_in_process
 def train_each(
     jobs: Sequence[tuple[TrainJob, TrainingRun]],
     *,
-    num_cpus: float = 1,
     on_done: Callable[[TrainJob, TrainingRun, dict[str, Any]], None],
 ) -> None:
-    """Train every job in a process of its own, as many at a time as the cluster has CPUs.
+    """Train every job in a process of its own, as many at a time as the cluster has room for.
+
+    A job gets the GPUs of ``train.num_gpus``; where that is open, one if the cluster has any.
 
     Args:
         on_done: called here with each job's final training state as soon as it is there.
     """
-    task = ray.remote(num_cpus=num_cpus, max_retries=2)(_train)
-    running = {task.remote(job, run): (job, run) for job, run in jobs}
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    running = {}
+    for job, run in jobs:
+        num_gpus = job.settings.num_gpus
+        if num_gpus is None:
+            num_gpus = 1.0 if has_gpu else 0.0
+        task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=2)(_train)
+        running[task.remote(job, run, "cuda" if num_gpus > 0 else "cpu")] = (job, run)
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
         job, run = running.pop(ready)
         on_done(job, run, ray.get(ready))
 
 
-def _train(job: TrainJob, run: TrainingRun) -> dict[str, Any]:
-    return dict(train_in_process(job, run))
+def _train(job: TrainJob, run: TrainingRun, device: str) -> dict[str, Any]:
+    return dict(train_in_process(job, run, device=device))
