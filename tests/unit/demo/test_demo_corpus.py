@@ -16,7 +16,7 @@ from erray.demo.corpus import build_demo_corpus
 from erray.errors import UserError
 from erray.labels import CEXPR_7
 
-COUNTS = {"num_train": 2, "num_val": 1, "num_test": 1, "num_challenge": 1}
+COUNTS = {"num_train": 1, "num_val": 1, "num_test": 1, "num_challenge": 1}
 
 
 def _hashes(root: Path) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_manifest_has_the_columns_and_files_of_any_user(root: Path) -> None:
     rows = _rows(root / "manifest.csv")
     columns = "clip_id,media,start_s,end_s,group,split,label,transcript"
     assert (root / "manifest.csv").read_text().splitlines()[0] == columns
-    assert [row["split"] for row in rows] == ["train"] * 2 + ["val", "test", "challenge"]
+    assert [row["split"] for row in rows] == ["train", "val", "test", "challenge"]
     for row in rows:
         assert (root / row["media"]).is_file()
         assert row["media"] == f"videos/{row['split']}/{row['clip_id']}.mp4"

@@ -254,7 +254,7 @@ def test_drawing_marks_the_face_and_leaves_the_frame_alone(tmp_path):
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the folder shared/clips with real media is missing")
 def test_presence_on_a_real_clip():
     """A face in frames 0 to 71 of 169, then none; variable frame rate."""
-    detector = MtcnnDetector(DetectorConfig(frame_side_px=480))
+    detector = MtcnnDetector(DetectorConfig(min_face_px=100, frame_side_px=320))
     faces = FaceTracker(detector).track(VideoReader(CLIPS / "pyfeat_face_noface.mov"))
     seen_T = np.any([t.present_T for t in faces.tracks], axis=0)
     assert len(seen_T) == 169
@@ -264,7 +264,7 @@ def test_presence_on_a_real_clip():
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the folder shared/clips with real media is missing")
 def test_stride_5_follows_stride_1_on_a_real_face():
     detector = MtcnnDetector(DetectorConfig(min_face_px=60))
-    reader = VideoReader(CLIPS / "pyfeat_single_face.mp4", end_s=1.2)
+    reader = VideoReader(CLIPS / "pyfeat_single_face.mp4", end_s=0.8)
     sparse, dense = (
         FaceTracker(detector, TrackerConfig(stride=stride)).track(reader) for stride in (5, 1)
     )
