@@ -77,5 +77,7 @@ def _frame_classes(predictions: pa.Table) -> dict[str, int]:
             )
         logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
         for number, predicted in enumerate(logits_TC.argmax(axis=1).tolist(), start=1):
-            classes[f"{row['clip_id']}/{number:05d}.jpg"] = predicted
+            frame = f"{row['clip_id']}/{number:05d}.jpg"
+            assert frame not in classes, f"two predictions of {frame}"
+            classes[frame] = predicted
     return classes
