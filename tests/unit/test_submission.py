@@ -108,7 +108,7 @@ def test_other_classes_are_refused(tmp_path):
 
 
 def test_a_clip_predicted_twice_is_a_defect(tmp_path):
-    with pytest.raises(AssertionError, match="two predictions of v/00001.jpg"):
+    with pytest.raises(AssertionError, match=r"two predictions of v/00001\.jpg"):
         submit(tmp_path, table(prediction("v", [1]), prediction("v", [2])), frames("v", 1))
     assert [file.name for file in tmp_path.iterdir()] == ["frames.txt"]
 
