@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,13 +45,10 @@ class Witness:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, float]]:
+def cluster(ray_dir: Path) -> Iterator[dict[str, float]]:
     assert not ray.is_initialized()
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("RAY_TMPDIR", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(ray_dir))
         patch.delenv("RAY_ADDRESS", raising=False)
         with ray_session(num_cpus=2, num_gpus=2) as resources:
             yield resources

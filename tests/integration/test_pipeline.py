@@ -6,8 +6,6 @@ import csv
 import json
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +29,10 @@ SCORES = {"weighted_f1", "macro_f1", "accuracy"}
 
 
 @pytest.fixture(scope="module")
-def ray_dir() -> Iterator[Path]:
-    """Ray's folder: its name must be short, Unix sockets lie in it."""
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, ray_dir: Path) -> TinyRun:
-    root = tmp_path_factory.mktemp("tiny")
-    corpus = tiny_run.build_tiny_corpus(root / "corpus")
-    recipe = tiny_run.write_recipe(root / "tiny.yaml", corpus)
-    return TinyRun(corpus, recipe, root / "run", root / "home", ray_dir)
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, ray_dir: Path) -> TinyRun:
+    root = tmp_path_factory.mktemp("pipeline")
+    recipe = tiny_run.write_recipe(root / "tiny.yaml", tiny_corpus)
+    return TinyRun(tiny_corpus, recipe, root / "run", root / "home", ray_dir)
 
 
 @pytest.fixture(scope="module")
