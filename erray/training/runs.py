@@ -84,7 +84,7 @@ def train_in_process(
     """Train in this process, resuming from the run's state when it is of this job.
 
     Returns:
-        The final training state (see :meth:`TrainingLoop.state_dict`).
+        The final training state (see :meth:`TrainingLoop.state_dict`), on the CPU.
     """
     loop = TrainingLoop(job, device=device)
     state = usable_state(job, run.state)
@@ -94,7 +94,7 @@ def train_in_process(
         save_state(run.state, loop.state_dict())
         if on_epoch is not None:
             on_epoch(row)
-    return loop.state_dict()
+    return load_state(run.state)
 
 
 def usable_state(job: TrainJob, path: Path) -> dict[str, Any] | None:
