@@ -79,7 +79,7 @@ class Extract(Section):
     shard_clips: int = Field(12, ge=1, le=512, description="clips per shard of a table")
     max_restarts: int = Field(2, ge=0, description="restarts of a crashed actor or task")
     pools: dict[str, Pool] = Field(
-        default_factory=dict, description="per stage (tracks or a stream's name)"
+        default_factory=dict, description="per stage: tracks, a stream's name, or predict"
     )
 
 

@@ -78,7 +78,9 @@ class Plan:
 
     def key(self, stage: str, clip: Clip) -> str:
         """Return the key of a clip's row in ``stage``: content and settings, never a name."""
-        parts: list[object] = [clip.file_sha256, clip.start_s, clip.end_s]
+        # a missing medium has no content: its path keeps it apart from other missing ones
+        content = clip.file_sha256 or clip.media
+        parts: list[object] = [content, clip.start_s, clip.end_s]
         if self.modalities.get(stage) == "text":
             parts += [clip.transcript, clip.words]
         return row_key(self.fingerprints[stage], *parts)

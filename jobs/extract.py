@@ -1,6 +1,6 @@
 """Find faces and compute the features of a recipe's clips.
 
-ray job submit --working-dir . -- python jobs/extract.py --recipe FILE --out /shared/run
+ray job submit --working-dir . -- VENV/bin/python jobs/extract.py --recipe FILE --out /shared/run
 """
 
 from erray.cli.job import run_job

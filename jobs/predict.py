@@ -1,6 +1,6 @@
 """Predict a split with a registered model.
 
-ray job submit --working-dir . -- python jobs/predict.py --recipe FILE --out /shared/run
+ray job submit --working-dir . -- VENV/bin/python jobs/predict.py --recipe FILE --out /shared/run
 """
 
 from erray.cli.job import run_job

@@ -27,9 +27,6 @@ def demo(
     dry_run: DryRunOption = False,
 ) -> None:
     """Build the demo corpus and run everything on it: video to registered model to report."""
-    from erray.demo.corpus import build_demo_corpus
-    from erray.flow.pipeline import run_pipeline
-
     home = out.absolute() if out else erray_home()
     folder = home / "demo" if out is None else home
     loaded = load_recipe(recipe, override)
@@ -38,6 +35,9 @@ def demo(
     if dry_run:
         show_plan(loaded, folder, ["corpus", *PIPELINE], as_json=as_json)
         return
+    from erray.demo.corpus import build_demo_corpus
+    from erray.flow.pipeline import run_pipeline
+
     say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
     with RunRecord.load(folder).time("corpus"):
         build_demo_corpus(Path(loaded.corpus.root), seed=loaded.seed)

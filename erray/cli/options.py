@@ -30,7 +30,7 @@ OverrideOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder of the run [default: ERRAY_HOME/<recipe>]."),
+    typer.Option("--out", help="Folder of the run; if left out, the recipe's own in ERRAY_HOME."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")

@@ -109,7 +109,15 @@ def keep(
     parent: str,
 ) -> None:
     """Write a finished run's folder and its tracking run below ``parent``."""
-    finish_run(run, job, state, labels=flow.labels, features=flow.plan.fingerprints, splits=splits)
+    finish_run(
+        run,
+        job,
+        state,
+        labels=flow.labels,
+        features=flow.plan.fingerprints,
+        clock_hz=flow.recipe.corpus.clock_hz,
+        splits=splits,
+    )
     run_id = track(flow, run.name, job, state["history"], parent, folder=run)
     tracked = {"run_id": run_id, "uri": without_credentials(flow.registry.uri)}
     run.tracking.write_text(json.dumps(tracked), encoding="utf-8")

@@ -115,6 +115,7 @@ def finish_run(
     *,
     labels: LabelSet,
     features: Mapping[str, str],
+    clock_hz: float | None,
     splits: Mapping[str, FeatureArrays],
 ) -> None:
     """Keep the weights that val chose, score ``splits`` with them, write the history last.
@@ -122,6 +123,7 @@ def finish_run(
     Args:
         state: the final training state of ``job``.
         features: stream name to fingerprint of its features.
+        clock_hz: the clips' clock; None: the frames' own times.
         splits: split name to arrays; every clip of them gets a row in ``predictions``.
     """
     model = job.make_model()
@@ -136,6 +138,7 @@ def finish_run(
         window=job.settings.window,
         hop=job.settings.hop,
         clip_rule=job.settings.clip_rule,
+        clock_hz=clock_hz,
     )
     save_model(run.model, model, description)
     rows = [row for arrays in splits.values() for row in _predictions(run, job, arrays, labels)]

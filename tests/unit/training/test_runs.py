@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> TrainingRun:
 
 def finish(run: TrainingRun, job: TrainJob, state: Mapping[str, Any]) -> None:
     splits = {"train": job.train, "val": job.val}
-    finish_run(run, job, state, labels=CEXPR_7, features=FEATURES, splits=splits)
+    finish_run(run, job, state, labels=CEXPR_7, features=FEATURES, clock_hz=25.0, splits=splits)
 
 
 def test_a_finished_run_says_what_it_is(run, job, state):
@@ -66,6 +66,7 @@ def test_a_finished_run_says_what_it_is(run, job, state):
     assert (description.window, description.hop) == (job.settings.window, job.settings.hop)
     assert (description.model, description.options) == ("lfan", job.model.options)
     assert (description.labels, description.clip_rule) == ("cexpr7", job.settings.clip_rule)
+    assert description.clock_hz == 25.0
 
 
 def test_the_weights_are_those_that_val_chose(run, job, state):
