@@ -143,7 +143,7 @@ class Extractor:
 
     def _settings(self, stage: str) -> dict[str, Any]:
         return {
-            "out": self.run.out,
+            "run": self.run,
             "root": self.recipe.corpus.root,
             "fingerprint": self.plan.fingerprints[stage],
         }

@@ -31,6 +31,7 @@ CLIP_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("transcript", pa.string()),
         ("words", pa.list_(WORD_TYPE)),
+        ("duration_s", pa.float64()),
         ("file_sha256", pa.string()),
     ]
 )
@@ -48,6 +49,7 @@ STATUS_SCHEMA = pa.schema(
         ("file_sha256", pa.string()),
         ("num_tracks", pa.int32()),
         ("seconds", pa.float64()),
+        ("shard", pa.string()),
     ]
 )
 
@@ -128,10 +130,13 @@ class Clip:
     """A labelled time span of a medium.
 
     ``start_s`` and ``end_s`` None mean the whole file; ``label`` None means unlabelled;
-    ``transcript`` None means unknown, the empty string means nothing is said.
+    ``transcript`` None means unknown, the empty string means nothing is said. ``duration_s`` is
+    the length that the corpus states, None where it states none: never a cut, and the clip's
+    length only where no stream reads the medium.
 
     Raises:
-        ValueError: an empty id, media or split, or a span that is empty or starts before 0.
+        ValueError: an empty id, media, split or group, a span that is empty or starts before 0, or
+            a length that is not above 0.
     """
 
     clip_id: str
@@ -143,6 +148,7 @@ class Clip:
     label: str | None = None
     transcript: str | None = None
     words: tuple[Word, ...] | None = None
+    duration_s: float | None = None
     file_sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +160,8 @@ class Clip:
             raise ValueError(f"start_s is {start_s}, expected 0 or more")
         if self.end_s is not None and not self.end_s > start_s:
             raise ValueError(f"end_s is {self.end_s}, expected more than start_s {start_s}")
+        if self.duration_s is not None and not 0.0 < self.duration_s < np.inf:
+            raise ValueError(f"duration_s is {self.duration_s}, expected more than 0")
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Clip:

@@ -54,7 +54,7 @@ class TracksStage:
     """Decode, detect, track, align, crop: clips to the clock, tracks and crops.
 
     Args:
-        out: the run's folder.
+        run: where the tables lie.
         root: the corpus root.
         fingerprint: of everything that shapes the result.
         clock_hz: ticks per second; None: the frames' own times.
@@ -65,14 +65,14 @@ class TracksStage:
     def __init__(
         self,
         *,
-        out: str,
+        run: RunFolder,
         root: str,
         fingerprint: str,
         clock_hz: float | None,
         detector: DetectorConfig | None,
         tracker: TrackerConfig,
     ) -> None:
-        self.run, self.root, self.fingerprint = RunFolder(out), root, fingerprint
+        self.run, self.root, self.fingerprint = run, root, fingerprint
         self.clock_hz = clock_hz
         self.tracker = FaceTracker(MtcnnDetector(detector), tracker) if detector else None
         self.crop_size_px = tracker.crop_size_px
@@ -84,7 +84,9 @@ class TracksStage:
             self._process(row, shard)
         keys = [row["key"] for row in shard.status]
         self.run.crops.write_shard(shard.crops, keys=keys)
-        self.run.tracks.write_shard(shard.tracks, keys=keys)
+        name = self.run.tracks.write_shard(shard.tracks, keys=keys)
+        for row in shard.status:
+            row["shard"] = name if row.get("num_tracks") else None
         return _write_status(self.run, shard, keys)
 
     def _process(self, row: dict[str, Any], shard: _Shard) -> None:
@@ -134,13 +136,13 @@ class EncodeStage:
     def __init__(
         self,
         *,
-        out: str,
+        run: RunFolder,
         root: str,
         encoder: str,
         options: dict[str, Any],
         fingerprint: str,
     ) -> None:
-        self.run, self.root, self.fingerprint = RunFolder(out), root, fingerprint
+        self.run, self.root, self.fingerprint = run, root, fingerprint
         self.encoder = make_encoder(encoder, options)
         self.table = self.run.features(encoder, fingerprint)
 
@@ -167,7 +169,9 @@ class EncodeStage:
         for row, stream in zip(kept, streams, strict=True):
             shard.features.append(self._feature_row(row, stream))
         keys = [row["key"] for row in rows]
-        self.table.write_shard(shard.features, keys=keys)
+        name = self.table.write_shard(shard.features, keys=keys)
+        for status in shard.status:
+            status["shard"] = name if status["state"] == DONE else None
         return _write_status(self.run, shard, keys)
 
     def _read_crops(self, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -92,7 +92,14 @@ class Table:
         if keys is not None and not filters[0][2]:  # type: ignore[index]
             return empty
         tables = [
-            pq.read_table(path, columns=names, filters=filters, filesystem=fs, partitioning=None)
+            pq.read_table(
+                path,
+                columns=names,
+                filters=filters,
+                filesystem=fs,
+                partitioning=None,
+                schema=self.schema,  # a column that an older shard lacks is null
+            )
             for path in (self.shards() if shards is None else shards)
         ]
         return pa.concat_tables([empty, *(t.cast(empty.schema) for t in tables)])

@@ -56,7 +56,7 @@ def tracks_stage(
     run: RunFolder, root: Path, *, faces: bool = False, clock_hz: float | None = None
 ) -> TracksStage:
     stage = TracksStage(
-        out=run.out,
+        run=run,
         root=str(root),
         fingerprint="f1",
         clock_hz=clock_hz,
@@ -80,7 +80,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def encode_stage(run: RunFolder, root: Path, encoder: str, **options: Any) -> EncodeStage:
     return EncodeStage(
-        out=run.out, root=str(root), encoder=encoder, options=options, fingerprint=f"f-{encoder}"
+        run=run, root=str(root), encoder=encoder, options=options, fingerprint=f"f-{encoder}"
     )
 
 
@@ -128,6 +128,8 @@ def test_a_clip_leaves_its_clock_its_tracks_and_its_crops(run, root):
     assert (track["frame_width_px"], track["frame_height_px"]) == (64, 48)
     assert track["present"] == [True] * 10 and track["times_s"] == status["frame_times_s"]
     np.testing.assert_allclose(track["boxes_px"], [[0, 0, 20, 16]] * 10)
+    for stored in (run.tracks, run.crops):
+        assert [Path(path).name for path in stored.shards()] == [status["shard"]]
     (crops,) = run.crops.read().to_pylist()
     assert (crops["key"], crops["ticks"], crops["size_px"]) == ("key-a.mp4", list(range(10)), 32)
     assert {Image.open(io.BytesIO(jpeg)).size for jpeg in crops["jpegs"]} == {(32, 32)}
@@ -137,7 +139,7 @@ def test_the_real_detector_finds_a_portrait(run, root):
     portrait = np.ascontiguousarray(astronaut()[40:240:2, 120:320:2])
     write_images(root / "a.mp4", [portrait] * 3)
     stage = TracksStage(
-        out=run.out,
+        run=run,
         root=str(root),
         fingerprint="f1",
         clock_hz=None,
@@ -188,7 +190,7 @@ def test_without_a_face_a_clip_is_done_with_no_track(run, root):
     (status,) = stage(table(clip_rows("dark.mp4"))).to_pylist()
     assert (status["state"], status["num_tracks"], status["reason"]) == (DONE, 0, None)
     assert len(status["frame_times_s"]) == 5
-    assert run.tracks.shards() == [] and run.crops.shards() == []
+    assert run.tracks.shards() == [] and run.crops.shards() == [] and status["shard"] is None
     encoder = encode_stage(run, root, "hog", size_px=16)
     encoded = encoder(encode_table(run.status.read(), clip_rows("dark.mp4"))).to_pylist()
     assert [row["state"] for row in encoded] == [DONE]
@@ -269,6 +271,7 @@ def test_a_medium_that_is_gone_rejects_one_row_of_an_encoder(run, root):
     gone, kept = stage(encode_table(status, rows)).to_pylist()
     assert (gone["state"], gone["reason"].split(":")[0]) == (REJECTED, "no_media")
     assert kept["state"] == DONE
+    assert gone["shard"] is None and [Path(p).name for p in stage.table.shards()] == [kept["shard"]]
     assert stage.table.read(columns=["clip_id"])["clip_id"].to_pylist() == ["b.mkv"]
 
 

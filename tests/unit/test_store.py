@@ -61,6 +61,12 @@ def test_reading_takes_columns_keys_and_shards(table):
     assert table.read(shards=[where["c"]]).to_pylist() == [row("c", 3.0)]
 
 
+def test_a_column_that_a_shard_lacks_is_null(table):
+    Table(table.path, pa.schema([SCHEMA.field("key")])).write_shard([{"key": "a"}], keys=["a"])
+    table.write_shard([row("b", 2.0)], keys=["b"])
+    assert sorted(table.read().to_pylist(), key=lambda r: r["key"]) == [row("a", None), row("b", 2)]
+
+
 def test_replace_is_one_snapshot(table):
     table.write_shard([row("a")], keys=["a"])
     table.write_shard([row("b")], keys=["b"])
