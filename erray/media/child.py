@@ -100,6 +100,7 @@ class _Child:
         """Answer one request after another; a refused medium is an answer too."""
         jobs: dict[str, Callable[..., Any]] = {
             "frames": self._frames,
+            "times": self._times,
             "waveform": self._waveform,
             "facts": self._facts,
         }
@@ -147,6 +148,14 @@ class _Child:
             self.reply("frame", time_s)
             self._postpone_end()
         return {"note": reader.note}
+
+    def _times(self, path: str, start_s: float | None, end_s: float | None) -> dict[str, Any]:
+        reader = VideoReader(path, start_s=start_s, end_s=end_s, limits=self._limits)
+        times_s = []
+        for time_s in reader.times_s():
+            times_s.append(time_s)
+            self._heard(time_s - times_s[0])
+        return {"times_s": times_s, "note": reader.note}
 
     def _slots(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         frame_bytes = math.prod(shape)

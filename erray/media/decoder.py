@@ -10,20 +10,9 @@ parent because it stalled.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import mmap
-import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-import weakref
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erray.errors import MediaError
-from erray.media import child
 from erray.media.child import CREDIT, num_slots
+from erray.media.child_process import ChildProcess
 from erray.media.facts import MediaFacts
 from erray.media.limits import MediaLimits
 from erray.media.sound import Waveform
-
-_RING_BYTES = 64 * 1024**2
-_START_S = 60.0  # a child imports numpy and PyAV; a busy machine may take seconds
-# what a child needs to start; everything else in the environment (secrets, too) stays here
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 class Decoder:
@@ -57,7 +41,7 @@ class Decoder:
 
     def __init__(self, limits: MediaLimits | None = None) -> None:
         self.limits = limits or MediaLimits()
-        self._child: _Child | None = None
+        self._child: ChildProcess | None = None
 
     def __enter__(self) -> Decoder:
         return self
@@ -93,9 +77,16 @@ class Decoder:
         """Return the frames of a span, see :class:`erray.media.VideoReader`."""
         return DecodedFrames(self, path, start_s, end_s)
 
+    def times(
+        self, path: str | Path, *, start_s: float | None = None, end_s: float | None = None
+    ) -> tuple[NDArray[np.float64], str | None]:
+        """Return the times of the frames of a span alone, and the note, without the pictures."""
+        end = self._request("times", path, start_s=start_s, end_s=end_s).end()
+        return np.array(end["times_s"]), end["note"]
+
     def _request(self, job: str, path: str | Path, **span: Any) -> _Answer:
         if self._child is None or self._child.ended:
-            self._child = _Child(self.limits)
+            self._child = ChildProcess(self.limits)
         self._child.send({"job": job, "path": str(path), **span})
         return _Answer(self._child, self.limits)
 
@@ -129,7 +120,7 @@ class DecodedFrames:
 class _Answer:
     """What the child replies to one request, and how long that may take."""
 
-    def __init__(self, process: _Child, limits: MediaLimits) -> None:
+    def __init__(self, process: ChildProcess, limits: MediaLimits) -> None:
         self._child, self._limits = process, limits
         self._waited_s = 0.0
         self._media_s = 0.0
@@ -138,9 +129,10 @@ class _Answer:
 
     def end(self) -> Any:
         """Return the last reply."""
-        kind, value = self._next()
-        assert kind == "end", kind
-        return value
+        while (reply := self._next())[0] == "heard":
+            self._media_s = reply[1]
+        assert reply[0] == "end", reply[0]
+        return reply[1]
 
     def frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield the frames; the note is in :attr:`note` afterwards."""
@@ -195,116 +187,3 @@ class _Answer:
         if kind == "rejected":
             raise MediaError(value)
         return kind, value
-
-
-class _Child:
-    """The process, its pipes and the ring; ended at the latest with this object."""
-
-    def __init__(self, limits: MediaLimits) -> None:
-        self._limits = limits
-        ring_bytes = max(_RING_BYTES, 2 * 3 * limits.max_pixels)
-        descriptor = os.memfd_create("erray-frames")
-        try:
-            os.ftruncate(descriptor, ring_bytes)
-            self.ring = mmap.mmap(descriptor, ring_bytes)
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", child.__name__, json.dumps(asdict(limits)), str(descriptor)],
-                env=_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                pass_fds=[descriptor],
-                bufsize=0,
-            )
-        finally:
-            os.close(descriptor)
-        self._unread = b""
-        self._end = weakref.finalize(self, _end_process, self._process)
-        self._await_start()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process was ended or has died."""
-        return self._process.poll() is not None
-
-    def end(self) -> None:
-        """Kill the process, wait for its end and close the pipes."""
-        self._end()
-
-    def send(self, message: Any) -> None:
-        """Write one line; a child that has died is noticed by the next :meth:`receive`."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-
-    def receive(self, timeout_s: float) -> tuple[str, Any]:
-        """Return the next reply as (kind, value).
-
-        Raises:
-            TimeoutError: no reply in time; the child has been ended.
-            MediaError: the child died (``decoder_died``) or reached its limit (``no_memory``).
-            RuntimeError: a defect in the child's own code.
-        """
-        give_up_s = time.monotonic() + timeout_s
-        while b"\n" not in self._unread:
-            self._read_more(give_up_s)
-        line, self._unread = self._unread.split(b"\n", 1)
-        ((kind, value),) = json.loads(line).items()
-        if kind == "no_memory":
-            self.end()
-            most = self._limits.max_memory_bytes / 1e6
-            raise MediaError(f"no_memory: decoding takes more than {most:.0f} MB")
-        if kind == "defect":
-            self.end()
-            raise RuntimeError(f"the decoder failed:\n{value}")
-        return kind, value
-
-    def _read_more(self, give_up_s: float) -> None:
-        assert self._process.stdout is not None
-        left_s = give_up_s - time.monotonic()
-        ready = left_s > 0 and select.select([self._process.stdout], [], [], left_s)[0]
-        if not ready:
-            self.end()
-            raise TimeoutError
-        some = os.read(self._process.stdout.fileno(), 1 << 16)
-        if not some:
-            code = self._process.wait()
-            self.end()
-            raise MediaError(f"decoder_died: {_how(code)}")
-        self._unread += some
-
-    def _await_start(self) -> None:
-        """A child that cannot even start is a defect of the installation, not of a medium."""
-        try:
-            self.receive(_START_S)
-        except (TimeoutError, MediaError) as error:
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace")
-            raise RuntimeError(f"the decoder's process does not start ({error}):\n{said}") from None
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
-def _end_process(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"

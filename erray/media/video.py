@@ -67,6 +67,18 @@ class VideoReader:
         They are read-only views, not contiguous where the picture is turned: for callers that
         copy anyway.
         """
+        scaler = VideoReformatter()  # one for all frames: it keeps its tables
+        size_px: tuple[int, int] | None = None
+        for time_s, frame in self._frames():
+            size_px = size_px or (frame.width, frame.height)
+            yield time_s, _upright_view(scaler, frame, size_px)
+
+    def times_s(self) -> Iterator[float]:
+        """Yield the frames' times alone; spares the conversion of the pictures."""
+        for time_s, _ in self._frames():
+            yield time_s
+
+    def _frames(self) -> Iterator[tuple[float, Any]]:
         self.note = None
         with opened(self.path, self.limits) as container:
             stream = self._video_stream(container)
@@ -89,22 +101,22 @@ class VideoReader:
         codec.thread_count = self.num_threads
         return stream
 
-    def _checked(self, source: _FrameSource) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    def _checked(self, source: _FrameSource) -> Iterator[tuple[float, Any]]:
+        """Drop repeated times, hold the limits, note at the end what is missing."""
         first_s = last_s = -np.inf
-        num_frames, size_px = 0, (0, 0)
-        scaler = VideoReformatter()  # one for all frames: it keeps its tables
+        num_frames = 0
         for frame in source:
             time_s = frame.time
             if time_s <= last_s:
                 continue
             if num_frames == 0:
-                first_s, size_px = time_s, (frame.width, frame.height)
+                first_s = time_s
             if num_frames >= self.limits.max_frames:
                 raise MediaError(f"too_long: more than {self.limits.max_frames} frames")
             if time_s - first_s > self.limits.max_duration_s:
                 raise MediaError(f"too_long: more than {self.limits.max_duration_s:g} s")
             last_s, num_frames = time_s, num_frames + 1
-            yield time_s, _upright_view(scaler, frame, size_px)
+            yield time_s, frame
         if num_frames == 0:
             raise MediaError(source.reason_for_nothing())
         self.note = source.missing(num_frames, last_s)
