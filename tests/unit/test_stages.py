@@ -19,7 +19,8 @@ from erray.faces.associate import Detections
 from erray.faces.detect import DetectorConfig
 from erray.faces.track import FaceTracker, TrackerConfig
 from erray.records import CLIP_SCHEMA, DONE, REJECTED, STATUS_SCHEMA, Clip, tensor_from_columns
-from erray.stages import EncodeStage, TracksStage, on_clock
+from erray.stages import EncodeStage, TracksStage
+from erray.stages.clock import on_clock, ticks_on_clock
 from erray.store import RunFolder
 from tests.unit.media_files import cut_file, write_images, write_video, write_wav
 
@@ -293,7 +294,7 @@ def test_the_status_comes_last(run, root, monkeypatch):
 
     stage = tracks_stage(run, root, faces=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("erray.stages._write_status", dying)
+        patch.setattr("erray.stages.tracks.write_status", dying)
         stage(table(clip_rows("a.mp4")))
     assert run.tracks.read().num_rows == 1 and run.status.read().num_rows == 0
     stage(table(clip_rows("a.mp4")))
@@ -338,6 +339,7 @@ def test_every_tick_shows_the_last_picture_before_it(times_s, clock_hz):
     assert [t for t, _ in ticks] == pytest.approx(
         [times_s[0] + k / clock_hz for k in range(num_ticks)]
     )
+    assert ticks_on_clock(np.array(times_s), clock_hz).tolist() == [t for t, _ in ticks]
     for tick_s, image in ticks:
         shown = max(i for i, t in enumerate(times_s) if t <= tick_s + 1e-6)
         assert image[0, 0, 0] == shown
