@@ -4,80 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
+from rich.text import Text
 
 # results go to standard output, all that is for people while they wait to standard error
 console = Console(stderr=True, highlight=False)
 
 
-class ExtractionDisplay:
-    """A live bar for the stage that runs: clips done, rejected, time left."""
-
-    def __init__(self) -> None:
-        self._bar: Progress | None = None
-        self._rejected = 0
-
-    def begin(self, stage: str, total: int) -> None:
-        """Show the bar of a stage."""
-        self._rejected = 0
-        self._bar = Progress(*_columns(), console=console)
-        self._bar.start()
-        self._bar.add_task(stage, total=total, note="")
-
-    def advance(self, stage: str, *, done: int, rejected: int) -> None:
-        """Move the bar; a full one stays on the screen as it is."""
-        assert self._bar is not None, f"stage {stage!r} was not begun"
-        self._rejected += rejected
-        note = f"[red]{self._rejected} rejected" if self._rejected else ""
-        self._bar.update(self._bar.task_ids[0], advance=done + rejected, note=note)
-        if self._bar.finished:
-            self.close()
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _columns() -> tuple[ProgressColumn, ...]:
-    return (
-        TextColumn("  {task.description:<8}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-    )
-
-
-@contextmanager
-def extraction_display() -> Iterator[ExtractionDisplay]:
-    """Show bars for the stages of extractions in the block."""
-    display = ExtractionDisplay()
-    try:
-        yield display
-    finally:
-        display.close()
-
-
 def say(text: str) -> None:
     """One line for people; never broken in two, so that a path or command can be copied."""
     console.print(text, soft_wrap=True)
+
+
+def say_plainly(text: str) -> None:
+    """One line for people that may hold brackets, such as the name of a file."""
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -87,6 +32,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         view.add_column(name, justify="left" if i == 0 else "right", header_style="dim")
     for row in rows:
         view.add_row(*row)
+    console.print(view)
+
+
+def wrapped_table(columns: list[str], rows: list[list[str]], *, styles: list[str]) -> None:
+    """A table of sentences, broken to the width of the screen; ``styles`` colours the rows."""
+    view = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in columns:
+        view.add_column(name, header_style="dim", overflow="fold")
+    for row, style in zip(rows, styles, strict=True):
+        view.add_row(Text(row[0], style=style), *(Text(cell) for cell in row[1:]))
     console.print(view)
 
 

@@ -61,7 +61,7 @@ def given_to_actors(
     size = plan_pool(Pool(), uses_gpu=uses_gpu, num_batches=NUM_BATCHES, cluster=cluster)
     batches = [pa.table({"number": [i]}) for i in range(NUM_BATCHES)]
     settings = {"folder": str(folder), "num_workers": size.num_workers}
-    results = list(stream(batches, Witness, settings, size=size, max_restarts=0))
+    results = list(stream(batches, Witness, settings, size=size, repeats=0))
     numbers = [number for table in results for number in table["number"].to_pylist()]
     assert sorted(numbers) == list(range(NUM_BATCHES))
     return [json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erray.cli.display import extraction_display
 from erray.cli.main import main
 from erray.cli.steps import PIPELINE
 
@@ -183,13 +182,3 @@ def test_help_waits_for_no_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stderr.strip() == "[]"
-
-
-def test_the_bar_of_a_stage_counts_to_its_end(capsys):
-    with extraction_display() as display:
-        display.begin("tracks", 3)
-        display.advance("tracks", done=1, rejected=0)
-        display.advance("tracks", done=1, rejected=1)
-    found = capsys.readouterr()
-    assert "tracks" in found.err and "3/3" in found.err and "1 rejected" in found.err
-    assert found.out == "", "standard output is for results"
