@@ -76,8 +76,11 @@ class Pool(Section):
 
 
 class Extract(Section):
+    tables: str | None = Field(
+        None, min_length=1, description="folder or fsspec URL of the tables; null: the run's folder"
+    )
     shard_clips: int = Field(12, ge=1, le=512, description="clips per shard of a table")
-    max_restarts: int = Field(2, ge=0, description="restarts of a crashed actor or task")
+    max_attempts: int = Field(3, ge=2, description="attempts at a clip whose worker's process ends")
     pools: dict[str, Pool] = Field(
         default_factory=dict, description="per stage: tracks, a stream's name, or predict"
     )

@@ -16,8 +16,9 @@ from erray.config import Recipe, fingerprint
 from erray.encoders import make_encoder
 from erray.faces.detect import DetectorConfig, MtcnnDetector, mtcnn_weights_sha256
 from erray.faces.track import TrackerConfig
+from erray.media import MediaLimits
 from erray.records import DONE, Clip
-from erray.store import RunFolder, latest_status, row_key
+from erray.store import RunFolder, row_key
 
 TRACKS = "tracks"
 _TRACKS_VERSION = 1
@@ -57,6 +58,11 @@ class Plan:
         return prints
 
     @property
+    def reads_media(self) -> bool:
+        """Whether any stream does; else the corpus alone says how long a clip is."""
+        return any(modality != "text" for modality in self.modalities.values())
+
+    @property
     def detector(self) -> DetectorConfig | None:
         """Settings of the face detector; None where no stream asks for faces."""
         if "face" not in self.modalities.values():
@@ -76,11 +82,19 @@ class Plan:
             stride=faces.stride, crop_size_px=faces.crop_size_px, jpeg_quality=faces.jpeg_quality
         )
 
+    @property
+    def limits(self) -> MediaLimits:
+        """Limits of one medium."""
+        media = self.recipe.media.model_dump()
+        return MediaLimits(max_memory_bytes=media.pop("max_memory_mb") * 1024**2, **media)
+
     def key(self, stage: str, clip: Clip) -> str:
         """Return the key of a clip's row in ``stage``: content and settings, never a name."""
-        # a missing medium has no content: its path keeps it apart from other missing ones
-        content = clip.file_sha256 or clip.media
-        parts: list[object] = [content, clip.start_s, clip.end_s]
+        if self.reads_media:
+            # a missing medium has no content: its path keeps it apart from other missing ones
+            parts: list[object] = [clip.file_sha256 or clip.media, clip.start_s, clip.end_s]
+        else:
+            parts = [clip.duration_s, clip.start_s, clip.end_s]
         if self.modalities.get(stage) == "text":
             parts += [clip.transcript, clip.words]
         return row_key(self.fingerprints[stage], *parts)
@@ -98,6 +112,8 @@ class Plan:
             "version": _TRACKS_VERSION,
             "clock_hz": self.recipe.corpus.clock_hz,
         }
+        if not self.reads_media:
+            settings["clock"] = "stated"
         if self.detector:
             # where and in which batches the detector runs changes no result
             detector = asdict(self.detector) | {"device": None, "batch_size": None}
@@ -111,10 +127,15 @@ class Plan:
         return settings
 
 
-def states(run: RunFolder) -> dict[str, str]:
-    """Key to ``done`` or ``rejected`` over every stage and fingerprint of the run."""
-    rows = latest_status(run.status.read(columns=["key", "state"]))
-    return {key: row["state"] for key, row in rows.items()}
+def done_clips(
+    plan: Plan, run: RunFolder, clips: Iterable[Clip], stages: Iterable[str]
+) -> list[Clip]:
+    """Return the clips that every one of ``stages`` has done, in their order."""
+    kept = list(clips)
+    for stage in stages:
+        states = run.status.states(plan.fingerprints[stage])
+        kept = [clip for clip in kept if states.get(plan.key(stage, clip)) == DONE]
+    return kept
 
 
 def pending(wanted: dict[str, Clip], states: dict[str, str], *, retry: bool) -> dict[str, Clip]:

@@ -6,8 +6,7 @@ the predictions table are written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ import pyarrow as pa
 import torch
 
 from erray.checkpoint import load_model
+from erray.clip_batches import CLOCKED_SCHEMA, batched, clocked_rows, grouped
 from erray.config import Pool, Recipe
 from erray.errors import UserError
-from erray.plan import TRACKS, Plan, states
+from erray.plan import TRACKS, Plan, done_clips
 from erray.ray_session import ray_session
-from erray.records import CLIP_SCHEMA, DONE, PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
 from erray.scoring import prediction_row, score_clips
-from erray.store import RunFolder, Table, latest_status
+from erray.store import RunFolder, ShardPlaces, Table
 from erray.streaming import plan_pool, stream
 from erray.windows import WindowSample, cut
 
-_KEY_PREFIX = "key_"
+_KEY_PREFIX, _SHARD_PREFIX = "key_", "shard_"
 
 
 class Predictor:
@@ -34,26 +34,26 @@ class Predictor:
 
     Args:
         model: folder of the checkpoint.
-        out: the run's folder, whose features are read and whose predictions are written.
+        run: whose features are read.
         table: folder of the predictions table.
         model_name: written into every row.
         model_version: written into every row.
     """
 
     def __init__(
-        self, *, model: str, out: str, table: str, model_name: str, model_version: str
+        self, *, model: str, run: RunFolder, table: str, model_name: str, model_version: str
     ) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, self.description = load_model(Path(model))
         self.model.to(self.device)
-        self.run, self.table = RunFolder(out), Table(table, PREDICTION_SCHEMA)
+        self.run, self.table = run, Table(table, PREDICTION_SCHEMA)
         self.model_name, self.model_version = model_name, model_version
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Predict clip rows with ``frame_times_s`` and a key per stream; return clip ids."""
+        """Predict clocked rows with a key and a shard per stream; return clip ids."""
         rows = batch.to_pylist()
         features = {
-            name: self._features(name, fingerprint, {row[_KEY_PREFIX + name] for row in rows})
+            name: self._features(name, fingerprint, rows)
             for name, fingerprint in self.description.features.items()
         }
         windows = (w for i, row in enumerate(rows) for w in self._windows(i, row, features))
@@ -64,9 +64,11 @@ class Predictor:
         self.table.write_shard(predictions, keys=[row["clip_id"] for row in rows])
         return pa.table({"clip_id": [row["clip_id"] for row in predictions]})
 
-    def _features(self, name: str, fingerprint: str, keys: set[str]) -> dict[str, Any]:
-        rows = self.run.features(name, fingerprint).read(keys=keys).to_pylist()
-        return {row["key"]: row for row in rows}
+    def _features(self, name: str, fingerprint: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        keys = {row[_KEY_PREFIX + name] for row in rows}
+        shards = sorted({row[_SHARD_PREFIX + name] for row in rows})
+        table = self.run.features(name, fingerprint).read(keys=keys, shards=shards)
+        return {row["key"]: row for row in table.to_pylist()}
 
     def _windows(
         self, clip: int, row: dict[str, Any], features: dict[str, dict[str, Any]]
@@ -116,7 +118,7 @@ def predict_clips(
         UserError: the model was trained on other features than the recipe extracts, or no clip has
             features.
     """
-    plan, run = Plan(recipe), RunFolder(out)
+    plan, run = Plan(recipe), RunFolder.of(recipe, out)
     _, description = load_model(model)
     for name, expected in description.features.items():
         found = plan.fingerprints.get(name)
@@ -126,19 +128,21 @@ def predict_clips(
                 f"fingerprint {expected}, the recipe extracts {found}: use the recipe it was "
                 f"trained with"
             )
-    rows = _rows(plan, run, clips, list(description.streams))
+    ready = done_clips(plan, run, clips, (TRACKS, *description.streams))
+    if not ready:
+        raise UserError("no clip to predict has features: run `erray extract` with this recipe")
     partial = Table(run.path("predictions", ".partial"), PREDICTION_SCHEMA)
     partial.clear()  # left by a run that was stopped
     settings = {
         "model": str(model),
-        "out": out,
+        "run": run,
         "table": partial.path,
         "model_name": model_name,
         "model_version": model_version,
     }
-    _run(recipe, rows, settings, list(description.streams))
+    _run(plan, _rows(plan, run, ready, list(description.streams)), settings)
     predictions = partial.read()
-    lost = {row["clip_id"] for row in rows} - set(predictions["clip_id"].to_pylist())
+    lost = {clip.clip_id for clip in ready} - set(predictions["clip_id"].to_pylist())
     if lost:
         raise RuntimeError(f"{len(lost)} clips have no prediction, for instance {min(lost)!r}")
     run.predictions.replace(predictions)
@@ -148,47 +152,47 @@ def predict_clips(
 
 def _rows(
     plan: Plan, run: RunFolder, clips: Sequence[Clip], streams: list[str]
-) -> list[dict[str, Any]]:
-    known = states(run)
-    ready = [
-        clip
-        for clip in clips
-        if all(known.get(plan.key(name, clip)) == DONE for name in (TRACKS, *streams))
-    ]
-    if not ready:
-        raise UserError("no clip to predict has features: run `erray extract` with this recipe")
-    tracks = {plan.key(TRACKS, clip) for clip in ready}
-    clock = latest_status(run.status.read(columns=["key", "state", "frame_times_s"], keys=tracks))
-    return [
-        asdict(clip)
-        | {"frame_times_s": clock[plan.key(TRACKS, clip)]["frame_times_s"]}
-        | {_KEY_PREFIX + name: plan.key(name, clip) for name in streams}
-        for clip in ready
-    ]
+) -> Iterator[dict[str, Any]]:
+    """Clip rows with their clock, and per stream the key and the shard of the features."""
+    shards = {name: _shards(plan, run, name, clips) for name in streams}
+    of_key: dict[str, list[tuple[str, Clip]]] = {}
+    for clip in clips:
+        of_key.setdefault(plan.key(TRACKS, clip), []).append((clip.clip_id, clip))
+    by_id = {clip.clip_id: clip for clip in clips}
+    for row in clocked_rows(run, plan.fingerprints[TRACKS], of_key, with_crops=False):
+        for name in streams:
+            key = plan.key(name, by_id[row["clip_id"]])
+            row |= {_KEY_PREFIX + name: key, _SHARD_PREFIX + name: shards[name][key]}
+        yield row
 
 
-def _run(
-    recipe: Recipe, rows: list[dict[str, Any]], settings: dict[str, Any], streams: list[str]
-) -> None:
-    schema = pa.schema(
-        [
-            *CLIP_SCHEMA,
-            ("frame_times_s", pa.list_(pa.float64())),
-            *((_KEY_PREFIX + name, pa.string()) for name in streams),
-        ]
-    )
-    size = recipe.extract.shard_clips
-    batches = [
-        pa.Table.from_pylist(rows[i : i + size], schema=schema) for i in range(0, len(rows), size)
+def _shards(plan: Plan, run: RunFolder, name: str, clips: Sequence[Clip]) -> dict[str, str]:
+    """Key of a clip in a stream to the path of its shard."""
+    places = ShardPlaces(run.features(name, plan.fingerprints[name]))
+    keys = {plan.key(name, clip) for clip in clips}
+    return {
+        row["key"]: places.path(row)
+        for part in run.status.scan_done(plan.fingerprints[name], ["num_tracks", "shard"])
+        for row in part.to_pylist()
+        if row["key"] in keys
+    }
+
+
+def _run(plan: Plan, rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> None:
+    more = [
+        pa.field(p + n, pa.string()) for n in plan.modalities for p in (_KEY_PREFIX, _SHARD_PREFIX)
     ]
-    pool = recipe.extract.pools.get("predict", Pool())
+    schema = pa.schema([*CLOCKED_SCHEMA, *more])
+    extract = plan.recipe.extract
+    pool = extract.pools.get("predict", Pool())
     with ray_session() as cluster:
-        planned = plan_pool(pool, uses_gpu=True, num_batches=len(batches), cluster=cluster)
-        for _ in stream(
-            batches,
-            Predictor,
-            settings,
-            size=planned,
-            max_restarts=recipe.extract.max_restarts,
-        ):
-            pass
+        for batches in grouped(batched(rows, extract.shard_clips, schema)):
+            planned = plan_pool(pool, uses_gpu=True, num_batches=len(batches), cluster=cluster)
+            for _ in stream(
+                batches,
+                Predictor,
+                settings,
+                size=planned,
+                repeats=extract.max_attempts - 1,
+            ):
+                pass

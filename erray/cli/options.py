@@ -79,11 +79,13 @@ def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> 
 def _pending(plan: Plan, out: Path, stage: str) -> dict[str, int]:
     """Clips wanted and pending; nothing for a corpus that does not exist yet."""
     from erray.corpora import read_clips
-    from erray.plan import pending, states
+    from erray.plan import pending
     from erray.store import RunFolder
 
     if not Path(plan.recipe.corpus.root or "?").is_dir():
         return {}
     wanted = plan.wanted(stage, read_clips(plan.recipe.corpus))
-    todo = pending(wanted, states(RunFolder(str(out))), retry=False)
+    run = RunFolder.of(plan.recipe, out)
+    states = run.status.states(plan.fingerprints[stage])
+    todo = pending(wanted, states, retry=False)
     return {"wanted": len(wanted), "pending": len(todo)}

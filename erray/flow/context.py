@@ -59,7 +59,7 @@ class Flow:
 
     @property
     def tables(self) -> RunFolder:
-        return RunFolder(str(self.out))
+        return RunFolder.of(self.recipe, self.out)
 
     @property
     def record(self) -> RunRecord:

@@ -24,6 +24,7 @@ from erray.report.scores import METRIC_NAMES, RULE_NAMES, Scores, metrics_json, 
 from erray.report.sources import ClipPrediction, RunData, read_run
 from erray.report.study import make_study
 from erray.report.timelines import Timeline, choose_clips, make_timeline
+from erray.store import RunFolder
 
 _CHALLENGE_TIMELINES = 4
 _SPLITS = ("train", "val", "test", "challenge")
@@ -36,7 +37,7 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
     content security policy forbids any request.
 
     Args:
-        out: folder of the run or fsspec URL.
+        out: folder of the run.
         recipe: what the run was made from.
 
     Returns:
@@ -46,7 +47,7 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: no test predictions, or runs that predict other test clips.
     """
-    data = read_run(out, streams=list(recipe.streams))
+    data = read_run(RunFolder.of(recipe, out), streams=list(recipe.streams))
     scores = score_run(
         data.test,
         data.clips.values(),

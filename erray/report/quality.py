@@ -14,7 +14,7 @@ from erray.plan import TRACKS, Plan
 from erray.records import DONE, Clip
 from erray.report.sources import RunData
 from erray.report.thumbnails import Faces
-from erray.store import Table
+from erray.store import ShardPlaces, Table
 
 _NUM_BINS = 10
 
@@ -41,8 +41,8 @@ class Tables:
 
     def __init__(self, data: RunData, plan: Plan) -> None:
         self.run, self.plan, self.clips = data.folder, plan, data.clips
-        self._shards: dict[str, dict[str, str]] = {}
-        self._done = {row["key"] for row in data.status if row["state"] == DONE}
+        self._places: dict[str, ShardPlaces] = {}
+        self._done = {row["key"]: row for row in data.status if row["state"] == DONE}
 
     def faces(self, clip: Clip) -> Faces:
         """Return the crops of the clip's main track, none where no face was found."""
@@ -62,10 +62,9 @@ class Tables:
 
     def _rows(self, table: Table, key: str, columns: list[str]) -> list[dict[str, Any]]:
         """Rows of one key. Only its shard is read: the others may hold gigabytes of crops."""
-        if table.path not in self._shards:
-            self._shards[table.path] = table.shard_of_key()
-        shard = self._shards[table.path].get(key)
-        if shard is None:
+        places = self._places.setdefault(table.path, ShardPlaces(table))
+        shard = places.path(self._done[key]) if key in self._done else ""
+        if not shard:
             return []
         return table.read(columns=["key", *columns], keys=[key], shards=[shard]).to_pylist()
 

@@ -9,16 +9,20 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from erray.errors import UserError
 from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
 from erray.run_record import RunRecord
-from erray.store import RunFolder, Table, latest_status
+from erray.store import RunFolder, Table
 
 FUSION, TUNED = "fusion", "tuned"
 """Runs of all streams: by the recipe's own settings, and by those that the study found."""
+
+_STATUS_COLUMNS = ["clip_id", "stage", "fingerprint", "key", "state", "reason", "note"]
+_PLACE_COLUMNS = ["num_tracks", "shard"]
 
 
 @dataclass(frozen=True)
@@ -82,18 +86,17 @@ class RunData:
         return self.test[self.main]
 
 
-def read_run(out: str, *, streams: Sequence[str]) -> RunData:
-    """Read the run folder ``out``.
+def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
+    """Read what a run left.
 
     Args:
-        out: the run's folder or fsspec URL.
+        folder: of the run.
         streams: of the recipe; each may have a run of its own. A folder that an older recipe left
             behind is none of them.
 
     Raises:
         UserError: no test predictions of the fused model, or runs that cover other test clips.
     """
-    folder = RunFolder(out)
     runs = [name for name in (FUSION, TUNED, *streams) if _exists(folder.path("training", name))]
     test = {name: _test_rows(folder, name) for name in runs}
     if not test.get(FUSION):
@@ -106,14 +109,14 @@ def read_run(out: str, *, streams: Sequence[str]) -> RunData:
     histories = {name: read_json(folder.path("training", name, "history.json")) for name in runs}
     return RunData(
         folder=folder,
-        record=RunRecord.load(out),
+        record=RunRecord.load(folder.out),
         clips={row["clip_id"]: Clip.from_row(row) for row in folder.clips.read().to_pylist()},
         test=test,
         challenge=_predictions(folder.predictions),
         histories={name: history for name, history in histories.items() if history},
         study=read_json(folder.path("tune", "study.json")),
-        status=_status(folder.status),
-        rejects=_status(folder.rejects),
+        status=_by_clip(folder.status.latest(columns=_STATUS_COLUMNS + _PLACE_COLUMNS)),
+        rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)),
         submission=_exists(folder.path("submission.csv")),
     )
 
@@ -159,7 +162,5 @@ def _check_same_clips(test: dict[str, list[ClipPrediction]]) -> None:
             )
 
 
-def _status(table: Table) -> list[dict[str, Any]]:
-    columns = ["clip_id", "stage", "fingerprint", "key", "state", "reason", "note"]
-    rows = latest_status(table.read(columns=columns)).values()
-    return sorted(rows, key=lambda row: (row["clip_id"], row["stage"]))
+def _by_clip(rows: pa.Table) -> list[dict[str, Any]]:
+    return sorted(rows.to_pylist(), key=lambda row: (row["clip_id"], row["stage"]))

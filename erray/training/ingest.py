@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from erray.config import fingerprint
 from erray.errors import UserError
 from erray.labels import LabelSet
-from erray.plan import TRACKS, Plan, states
-from erray.records import DONE, Clip, tensor_from_columns
-from erray.store import RunFolder, Table, latest_status
+from erray.plan import TRACKS, Plan, done_clips
+from erray.records import Clip, tensor_from_columns
+from erray.store import RunFolder, ShardPlaces
 from erray.windows import UNLABELLED, WindowSample
 
 _CHUNK_TICKS = 65_536
@@ -123,13 +123,8 @@ def build_arrays(
     Raises:
         UserError: no clip of the split has features.
     """
-    known = states(run)
-    ready = [
-        clip
-        for clip in clips
-        if clip.split == split
-        and all(known.get(plan.key(name, clip)) == DONE for name in plan.modalities)
-    ]
+    of_split = (clip for clip in clips if clip.split == split)
+    ready = done_clips(plan, run, of_split, plan.modalities)
     if not ready:
         raise UserError(
             f"no clip of split {split!r} has features of {', '.join(plan.modalities)}: "
@@ -148,14 +143,9 @@ def build_arrays(
 def _write(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip], labels: LabelSet) -> Path:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
-    lengths: list[int] | None = None
+    lengths = _write_times(temporary, plan, run, clips)
     for name in plan.modalities:
-        found = _write_stream(temporary, plan, run, name, clips)
-        if lengths is not None and found != lengths:
-            raise RuntimeError(f"stream {name!r} has other lengths than the streams before it")
-        lengths = found
-    assert lengths is not None, "a plan without streams"
-    np.save(temporary / "times_s.npy", _times_s(plan, run, clips, lengths))
+        _write_stream(temporary, plan, run, name, clips, lengths)
     offsets = np.cumsum([0, *lengths]).tolist()
     places = [
         ClipPlace(
@@ -173,47 +163,80 @@ def _write(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip], labels: 
     return temporary
 
 
-def _times_s(
-    plan: Plan, run: RunFolder, clips: list[Clip], lengths: list[int]
-) -> NDArray[np.float64]:
-    keys = [plan.key(TRACKS, clip) for clip in clips]
-    rows = latest_status(run.status.read(columns=["key", "state", "frame_times_s"], keys=set(keys)))
-    clocks = [rows[key]["frame_times_s"] for key in keys]
-    if [len(clock) for clock in clocks] != lengths:
-        raise RuntimeError("the streams have other lengths than the clips' clocks")
-    return np.concatenate([np.asarray(clock, dtype=np.float64) for clock in clocks])
+def _write_times(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip]) -> list[int]:
+    """Write the clocks shard by shard (memory: one shard); return the clips' lengths."""
+    places = _places(plan, TRACKS, clips)
+    lengths = [0] * len(clips)
+    for key, times_s_T in _clocks(plan, run, places):
+        for i in places[key]:
+            lengths[i] = len(times_s_T)
+    assert all(lengths), "the clock of a clip that is done is missing"
+    offsets = np.cumsum([0, *lengths])
+    times_s_N = open_memmap(folder / "times_s.npy", "w+", np.float64, (int(offsets[-1]),))
+    for key, times_s_T in _clocks(plan, run, places):
+        for i in places[key]:
+            times_s_N[offsets[i] : offsets[i + 1]] = times_s_T
+    times_s_N.flush()
+    return lengths
+
+
+def _clocks(
+    plan: Plan, run: RunFolder, keys: Mapping[str, Any]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    for part in run.status.scan_done(plan.fingerprints[TRACKS], ["frame_times_s"]):
+        for key, clock in zip(part["key"].to_pylist(), part["frame_times_s"], strict=True):
+            if key in keys:
+                yield key, clock.values.to_numpy()
 
 
 def _write_stream(
-    folder: Path, plan: Plan, run: RunFolder, name: str, clips: list[Clip]
-) -> list[int]:
-    """Write one stream shard by shard (memory: one shard); return the clips' lengths."""
-    table = run.features(name, plan.fingerprints[name])
-    rows_of_key: dict[str, list[int]] = {}
-    for i, clip in enumerate(clips):
-        rows_of_key.setdefault(plan.key(name, clip), []).append(i)
-    lengths = [0] * len(clips)
-    for row in _rows(table, ["key", "shape"], rows_of_key):
-        for i in rows_of_key[row["key"]]:
-            lengths[i] = row["shape"][0]
-    assert all(lengths), f"stream {name!r}: features of a clip that is done are missing"
+    folder: Path, plan: Plan, run: RunFolder, name: str, clips: list[Clip], lengths: list[int]
+) -> None:
+    """Write one stream shard by shard (memory: one shard)."""
+    places = _places(plan, name, clips)
     offsets = np.cumsum([0, *lengths])
     shape = (int(offsets[-1]), plan.widths[name])
     values_ND = open_memmap(folder / f"{name}.values.npy", "w+", np.float32, shape)
     present_N = open_memmap(folder / f"{name}.present.npy", "w+", np.bool_, shape[:1])
-    for row in _rows(table, ["key", "present", "values", "shape", "dtype"], rows_of_key):
+    found: set[str] = set()
+    for row in _feature_rows(plan, run, name, places):
         values_TD = tensor_from_columns(row["values"], row["shape"], row["dtype"])
-        for i in rows_of_key[row["key"]]:
+        for i in places[row["key"]]:
+            if len(values_TD) != lengths[i]:
+                raise RuntimeError(f"stream {name!r} has another length than the clip's clock")
             values_ND[offsets[i] : offsets[i + 1]] = values_TD
             present_N[offsets[i] : offsets[i + 1]] = row["present"]
+        found.add(row["key"])
+    assert found == set(places), f"stream {name!r}: features of a clip that is done are missing"
     values_ND.flush()
     present_N.flush()
-    return lengths
 
 
-def _rows(table: Table, columns: list[str], keys: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for shard in table.shards():
-        yield from table.read(columns=columns, keys=keys, shards=[shard]).to_pylist()
+def _feature_rows(
+    plan: Plan, run: RunFolder, name: str, keys: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the stream with these keys; only the shards that hold them are read."""
+    table = run.features(name, plan.fingerprints[name])
+    shards = ShardPlaces(table)
+    paths = {
+        shards.path(row)
+        for part in run.status.scan_done(plan.fingerprints[name], ["num_tracks", "shard"])
+        for row in part.to_pylist()
+        if row["key"] in keys
+    }
+    columns = ["key", "present", "values", "shape", "dtype"]
+    for path in sorted(paths):
+        for row in table.read(columns=columns, shards=[path]).to_pylist():
+            if row["key"] in keys:
+                yield row
+
+
+def _places(plan: Plan, stage: str, clips: list[Clip]) -> dict[str, list[int]]:
+    """Key to the positions of the clips that share its row."""
+    places: dict[str, list[int]] = {}
+    for i, clip in enumerate(clips):
+        places.setdefault(plan.key(stage, clip), []).append(i)
+    return places
 
 
 def _publish(temporary: Path, folder: Path) -> None:

@@ -14,7 +14,7 @@ LAYERS = (
     ("records", "labels", "config", "errors", "options", "recipes"),
     ("store", "media", "run_record"),
     ("corpora", "faces", "encoders", "windows", "models", "metrics", "statistics"),
-    ("checkpoint", "demo", "plan", "scoring", "stages", "submission"),
+    ("checkpoint", "clip_batches", "demo", "plan", "scoring", "stages", "submission"),
     ("registry", "streaming", "ray_session"),
     ("extraction", "training", "predictions"),
     ("tuning",),

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erray.config import with_settings
-from erray.plan import TRACKS, Plan, pending, states
+from erray.plan import TRACKS, Plan, done_clips, pending
 from erray.records import DONE, REJECTED, Clip, Word
 from erray.store import RunFolder
 from tests.unit.made_up_features import tiny_clips, tiny_recipe
 
 RECIPE = tiny_recipe(streams={"hog": {}, "logmel": {}, "hash": {}})
 PLAN = Plan(RECIPE)
-CLIP = Clip("a", "a.mp4", "train", "g", 1.0, 2.0, "Sadly Angry", "no way", None, "5ha")
+CLIP = Clip("a", "a.mp4", "train", "g", 1.0, 2.0, "Sadly Angry", "no way", None, file_sha256="5ha")
 ALL = {TRACKS, "hog", "logmel", "hash"}
 
 
@@ -104,12 +104,15 @@ def test_pending_is_wanted_minus_present(found, retry):
     }
 
 
-def test_states_are_the_latest_and_done_stays_done(tmp_path):
+def test_clips_are_done_when_every_stage_has_done_them(tmp_path):
     run = RunFolder(str(tmp_path))
-    assert states(run) == {}
-    clips = tiny_clips(3)
-    keys = [PLAN.key(TRACKS, clip) for clip in clips]
-    for i, found in enumerate([(REJECTED, DONE, REJECTED), (DONE, REJECTED, REJECTED)]):
-        rows = [{"key": key, "state": state} for key, state in zip(keys, found, strict=True)]
-        run.status.write_shard(rows, keys=[str(i)])
-    assert states(run) == dict(zip(keys, (DONE, DONE, REJECTED), strict=True))
+    assert done_clips(PLAN, run, tiny_clips(2), [TRACKS]) == []
+    clips = tiny_clips(4)
+    for stage, found in ((TRACKS, (DONE, DONE, REJECTED)), ("hog", (DONE, REJECTED, DONE))):
+        rows = [
+            {"key": PLAN.key(stage, clip), "fingerprint": PLAN.fingerprints[stage], "state": state}
+            for clip, state in zip(clips, found, strict=False)
+        ]
+        run.status.write_shard(rows, keys=[stage])
+    assert done_clips(PLAN, run, clips, [TRACKS]) == clips[:2]
+    assert done_clips(PLAN, run, clips, [TRACKS, "hog"]) == clips[:1]

@@ -67,19 +67,23 @@ def save(folder: Path, fingerprints: dict[str, str]) -> Path:
 def predictor(model: Path, run: RunFolder) -> Predictor:
     return Predictor(
         model=str(model),
-        out=run.out,
+        run=run,
         table=run.predictions.path,
         model_name="tiny",
         model_version="3",
     )
 
 
-def rows(clips: list[Clip]) -> pa.Table:
+def rows(run: RunFolder, clips: list[Clip]) -> pa.Table:
+    shards = {
+        name: run.features(name, PLAN.fingerprints[name]).shard_of_key() for name in PLAN.modalities
+    }
     return pa.Table.from_pylist(
         [
             asdict(clip)
             | {"frame_times_s": clock_s(LENGTHS[clip.clip_id])}
             | {f"key_{name}": PLAN.key(name, clip) for name in PLAN.modalities}
+            | {f"shard_{name}": shards[name][PLAN.key(name, clip)] for name in PLAN.modalities}
             for clip in clips
         ]
     )
@@ -90,7 +94,7 @@ def logits_of(row: dict) -> np.ndarray:
 
 
 def test_every_clip_of_a_batch_is_predicted_and_written(run, features, model):
-    returned = predictor(model, run)(rows(CLIPS))
+    returned = predictor(model, run)(rows(run, CLIPS))
     assert returned["clip_id"].to_pylist() == [clip.clip_id for clip in CLIPS]
     written = run.predictions.read().to_pylist()
     for clip, row in zip(CLIPS, written, strict=True):
@@ -105,7 +109,7 @@ def test_every_clip_of_a_batch_is_predicted_and_written(run, features, model):
 
 def test_a_short_clip_is_the_model_on_its_features(run, features, model):
     worker = predictor(model, run)
-    worker(rows(CLIPS))
+    worker(rows(run, CLIPS))
     streams = features[CLIPS[0].clip_id]
     window = WindowSample(
         streams={name: stream.values_TD for name, stream in streams.items()},
@@ -124,12 +128,12 @@ def test_a_short_clip_is_the_model_on_its_features(run, features, model):
 
 def test_batches_change_no_prediction(run, features, model):
     worker = predictor(model, run)
-    worker(rows(CLIPS))
+    worker(rows(run, CLIPS))
     together = {row["clip_id"]: logits_of(row) for row in run.predictions.read().to_pylist()}
     alone = Table(run.path("alone"), PREDICTION_SCHEMA)
     worker.table = alone
     for clip in CLIPS:
-        worker(rows([clip]))
+        worker(rows(run, [clip]))
     found = alone.read().to_pylist()
     assert len(found) == len(CLIPS) == len(alone.shards())
     for row in found:

@@ -150,7 +150,9 @@ def _write_extraction(
         for stream, modality in plan.modalities.items():
             has = present_T if modality == "face" else np.full(num, bool(clip.transcript))
             values = {"present": has.tolist(), "stream": stream, "modality": modality}
-            features[stream].append(_row(plan, stream, clip) | values)
+            row = _row(plan, stream, clip)
+            features[stream].append(row | values)
+            status.append(row | {"stage": stream, "state": DONE})
     folder.status.replace(status)
     folder.rejects.replace([row for row in status if row["state"] == REJECTED])
     folder.tracks.replace(tracks)

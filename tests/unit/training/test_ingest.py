@@ -74,8 +74,16 @@ def test_clips_of_equal_content_share_features(run, features):
 
 def test_a_clip_that_one_stream_lacks_is_left_out(run, features):
     late = replace(CLIPS[0], clip_id="train/late", file_sha256="late")
-    ids = {"clip_id": "train/late", "state": REJECTED}
-    rows = [ids | {"key": PLAN.key(name, late), "stage": name} for name in (TRACKS, "hog")]
+    rows = [
+        {
+            "clip_id": "train/late",
+            "stage": name,
+            "fingerprint": PLAN.fingerprints[name],
+            "key": PLAN.key(name, late),
+            "state": REJECTED,
+        }
+        for name in (TRACKS, "hog")
+    ]
     run.status.write_shard(rows, keys=["late"])
     assert [place.clip_id for place in build(run, [*CLIPS, late]).clips] == [
         clip.clip_id for clip in CLIPS if clip.split == "train"
@@ -104,7 +112,7 @@ def test_they_are_built_once_and_anew_when_a_label_changes(run, features, monkey
     }
 
 
-@pytest.mark.parametrize("function", ["_write_stream", "_times_s", "_publish"])
+@pytest.mark.parametrize("function", ["_write_stream", "_write_times", "_publish"])
 def test_an_interrupted_build_leaves_nothing_visible(run, features, monkeypatch, function):
     def dying(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -136,7 +144,7 @@ def test_streams_of_different_lengths_are_a_defect(run, features):
         row["values"] += bytes(4 * row["shape"][1])
         row["present"] = [*row["present"], False]
     table.replace(rows)
-    with pytest.raises(RuntimeError, match="stream 'hash' has other lengths"):
+    with pytest.raises(RuntimeError, match="stream 'hash' has another length"):
         build(run)
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from erray.records import STATUS_SCHEMA
-from erray.store import RunFolder, Table, latest_status, row_key
+from erray.store import Table, folder
+from tests.unit.store.failing_storage import FailingFileSystem
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.float64())])
 
@@ -54,11 +52,13 @@ def test_reading_takes_columns_keys_and_shards(table):
     table.write_shard([row("a", 1.0), row("b", 2.0)], keys=["a", "b"])
     table.write_shard([row("c", 3.0)], keys=["c"])
     assert table.read(columns=["value"], keys=["b"]).to_pylist() == [{"value": 2.0}]
+    assert table.read(where={"key": "b"}).to_pylist() == [row("b", 2.0)]
     assert table.read(keys=[]).num_rows == 0
     assert table.read(keys=["absent"]).schema == SCHEMA
     where = table.shard_of_key()
     assert set(where) == {"a", "b", "c"} and where["a"] == where["b"] != where["c"]
     assert table.read(shards=[where["c"]]).to_pylist() == [row("c", 3.0)]
+    assert where["c"] == table.shard(Path(where["c"]).name)
 
 
 def test_a_column_that_a_shard_lacks_is_null(table):
@@ -84,21 +84,54 @@ def test_a_row_of_another_type_is_refused_and_leaves_nothing(table):
     assert table.shards() == []
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failing_write_leaves_no_shard_and_no_rest(tmp_path, monkeypatch, failure):
+def test_a_failing_write_leaves_no_shard_and_no_rest(tmp_path, monkeypatch):
     table = Table(str(tmp_path), SCHEMA)
     table.write_shard([row("a", 1.0)], keys=["a"])
 
-    def write_half(rows, file, **options):
-        file.write(b"PAR1")
-        raise failure
+    def failing(*_, **__):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(pq, "write_table", write_half)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", failing)
     for key in ("a", "b"):  # a shard that is there, and one that is not
-        with pytest.raises(type(failure)):
+        with pytest.raises(KeyboardInterrupt):
             table.write_shard([row(key, 2.0)], keys=[key])
     assert [p.name for p in tmp_path.iterdir()] == [Path(table.shards()[0]).name]
     assert table.read().to_pylist() == [row("a", 1.0)]
+
+
+def test_an_iterator_is_written_whole_by_a_second_try(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(FailingFileSystem, "failures", 1)
+    table = Table(f"failing://{tmp_path}/table", SCHEMA)
+    table.write_shard((row(key) for key in "abc"), keys=list("abc"))
+    assert FailingFileSystem.failures == 0
+    assert table.read()["key"].to_pylist() == list("abc")
+
+
+def test_long_shards_are_written_in_parts_that_fit_in_memory(tmp_path):
+    schema = pa.schema([("key", pa.string()), ("jpegs", pa.list_(pa.binary()))])
+    jpegs = [bytes(2**20)] * 8
+    rows = [{"key": str(i), "jpegs": jpegs} for i in range(20)]  # 160 MB as Arrow, 1 MB as Python
+    pool, default = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        name = Table(str(tmp_path), schema).write_shard(rows, keys=["a"])
+    finally:
+        pa.set_memory_pool(default)
+    assert pool.max_memory() < 100 * 2**20
+    parquet = pq.ParquetFile(tmp_path / name)
+    assert parquet.num_row_groups == 5
+    assert parquet.read().to_pylist() == rows
+
+
+def test_the_same_rows_make_the_same_bytes(tmp_path):
+    rows = [row(str(i), i / 3) for i in range(100)]
+    files = []
+    for folder_ in ("a", "b"):
+        table = Table(f"{tmp_path}/{folder_}", SCHEMA)
+        table.write_shard(iter(rows), keys=["same"])
+        files.append(Path(table.shards()[0]).read_bytes())
+    assert files[0] == files[1]
 
 
 def test_half_written_and_foreign_files_are_never_read(tmp_path):
@@ -123,55 +156,3 @@ def test_writers_at_once_leave_whole_shards(tmp_path):
         assert table.read().num_rows in {0, 2000}
     assert [p.suffix for p in tmp_path.iterdir()] == [".parquet"]
     assert table.read().num_rows == 2000
-
-
-def test_shards_hold_no_extension_types():
-    folder = RunFolder("memory://run")
-    tables = [folder.clips, folder.tracks, folder.crops, folder.status, folder.predictions]
-    for table in [*tables, folder.features("hog", "0")]:
-        kinds = [field.type for field in table.schema]
-        assert not any(isinstance(kind, pa.BaseExtensionType) for kind in kinds)
-
-
-def test_a_run_folder_makes_its_tables(tmp_path):
-    folder = RunFolder(f"{tmp_path}/run/").create()
-    made = {p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*")}
-    expected = {f"tables/{name}" for name in ("clips", "tracks", "crops", "status", "rejects")}
-    assert made == {"tables", "tables/features", "predictions", *expected}
-    assert folder.features("hog", "f00").path == f"{tmp_path}/run/tables/features/hog/f00"
-
-
-values = st.none() | st.text(max_size=4) | st.floats(allow_nan=False) | st.integers(-5, 5)
-parts = st.lists(values, max_size=4)
-
-
-@given(parts, parts)
-def test_keys_are_equal_only_for_equal_content(a, b):
-    same = [(type(x), x) for x in map(repr, a)] == [(type(x), x) for x in map(repr, b)]
-    assert (row_key("f", *a) == row_key("f", *b)) == same
-    assert row_key("f", *a) != row_key("g", *a)
-
-
-def test_absent_and_empty_are_different_keys():
-    assert row_key("f", None) != row_key("f", "") != row_key("f")
-    assert row_key("f", "a", "b") != row_key("f", "a\x1f'b'") != row_key("f", "ab")
-
-
-def test_a_clip_once_done_stays_done():
-    def status(key, state, reason=None):
-        return {"clip_id": key, "key": key, "state": state, "reason": reason}
-
-    rows = [
-        status("a", "done"),
-        status("a", "rejected", "late"),
-        status("b", "rejected", "first"),
-        status("b", "done"),
-        status("c", "rejected", "first"),
-        status("c", "rejected", "second"),
-    ]
-    latest = latest_status(pa.Table.from_pylist(rows, schema=STATUS_SCHEMA))
-    assert {key: (r["state"], r["reason"]) for key, r in latest.items()} == {
-        "a": ("done", None),
-        "b": ("done", None),
-        "c": ("rejected", "second"),
-    }
