@@ -29,7 +29,7 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 from erray.config import Corpus
-from erray.corpora import read_clips
+from erray.corpora.manifest import read_manifest
 from erray.demo.corpus import build_demo_corpus
 from erray.faces.detect import PROPOSAL_THRESHOLDS, DetectorConfig, MtcnnDetector
 from erray.faces.track import FaceTracker, TrackerConfig
@@ -77,7 +77,7 @@ def main() -> None:
 def demo_frames(root: Path) -> list[Frames]:
     """Every clip of a small demo corpus, decoded."""
     build_demo_corpus(root, num_train=NUM_CLIPS, num_val=0, num_test=0, num_challenge=0)
-    clips = read_clips(Corpus(root=str(root)))
+    clips = read_manifest(Corpus(root=str(root))).clips
     return [list(VideoReader(root / clip.media)) for clip in clips]
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from erray.errors import UserError
-from erray.labels import LABEL_SETS
+from erray.labels import LABEL_SETS, LabelSet
 
 RECIPES = "erray.recipes"
 
@@ -41,19 +41,95 @@ class Section(BaseModel):
 
 
 class Corpus(Section):
-    kind: Literal["manifest"] = Field("manifest", description="which reader makes the clips")
+    kind: Literal["manifest", "meld", "cexpr", "cexpr-challenge"] = Field(
+        "manifest", description="which reader makes the clips"
+    )
     root: str = Field("", description="folder that holds every medium of the corpus")
-    manifest: str = Field("manifest.csv", description="CSV or Parquet, relative to root")
-    labels: str = Field("cexpr7", description=f"label set: {', '.join(LABEL_SETS)}")
+    manifest: str = Field("manifest.csv", description="manifest only: CSV or Parquet, below root")
+    annotations: str | None = Field(
+        None,
+        description="not manifest: folder of the corpus' own files, or the challenge's frame list; "
+        "relative to root, or absolute; null: root",
+    )
+    labels: str | None = Field(
+        None, description=f"label set: {', '.join(LABEL_SETS)}; null: the kind's own"
+    )
+    protocol: Literal["strict", "published"] = Field(
+        "strict", description="not cexpr-challenge: published allows splits that leak, and says so"
+    )
+    fold: int = Field(0, ge=0, description="cexpr only: which fold is tested")
+    num_folds: int = Field(5, ge=2, description="cexpr under strict only: folds that are made")
     clock_hz: float | None = Field(
         None, gt=0, description="ticks per second; null: the frames' own presentation times"
     )
 
+    @property
+    def label_set(self) -> LabelSet:
+        """The classes of the corpus."""
+        return LABEL_SETS[self.labels or _LABELS_OF_KIND[self.kind][0]]
+
     @model_validator(mode="after")
     def _known_labels(self) -> Corpus:
-        if self.labels not in LABEL_SETS:
-            raise ValueError(f"corpus.labels must be one of {', '.join(LABEL_SETS)}")
+        known = _LABELS_OF_KIND[self.kind]
+        if self.labels is not None and self.labels not in known:
+            raise ValueError(
+                f"corpus.labels of kind {self.kind} must be one of {', '.join(sorted(known))}, "
+                f"found {self.labels!r}"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _only_what_the_kind_reads(self) -> Corpus:
+        for name, kinds in _KINDS_OF_SETTING.items():
+            given = getattr(self, name) != type(self).model_fields[name].default
+            if given and self.kind not in kinds:
+                raise ValueError(
+                    f"corpus.{name} is read by kind {', '.join(kinds)} only, not by {self.kind}: "
+                    f"remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Corpus:
+        if self.protocol == "published":
+            if self.num_folds != type(self).model_fields["num_folds"].default:
+                raise ValueError("corpus.num_folds is not read under protocol published: remove it")
+        elif self.fold >= self.num_folds:
+            raise ValueError(
+                f"corpus.fold {self.fold} must be below corpus.num_folds {self.num_folds}"
+            )
+        return self
+
+
+_LABELS_OF_KIND = {
+    "manifest": ("cexpr7", "cexpr8", "basic7"),
+    "meld": ("basic7",),
+    "cexpr": ("cexpr7", "cexpr8"),
+    "cexpr-challenge": ("cexpr7",),
+}
+"""Corpus kind to its label sets, its own first."""
+
+_KINDS_OF_SETTING = {
+    "manifest": ("manifest",),
+    "annotations": ("meld", "cexpr", "cexpr-challenge"),
+    "protocol": ("manifest", "meld", "cexpr"),
+    "fold": ("cexpr",),
+    "num_folds": ("cexpr",),
+}
+"""Settings that some kinds only read."""
+
+
+class Media(Section):
+    """Limits of one medium; who passes one is rejected. See :class:`erray.media.MediaLimits`."""
+
+    max_pixels: int = Field(4096 * 2304, ge=1, description="width times height of a frame")
+    max_frames: int = Field(400_000, ge=1, description="frames of one clip")
+    max_duration_s: float = Field(7200.0, gt=0, description="seconds of one clip")
+    max_memory_mb: int = Field(1024, ge=64, description="memory that its decoder may take")
+    stall_s: float = Field(60.0, gt=0, description="longest wait for the next frame")
+    min_speed: float = Field(
+        0.05, gt=0, description="seconds of a medium decoded per second of waiting, at least"
+    )
 
 
 class Faces(Section):
@@ -171,6 +247,7 @@ class Recipe(Section):
     name: str = Field("custom", pattern=r"^[A-Za-z0-9_.-]+$")
     seed: int = Field(0, ge=0)
     corpus: Corpus = Corpus()
+    media: Media = Media()
     faces: Faces = Faces()
     streams: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="encoder name to its options; the order is the model's"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from erray.cli.corpus import corpus_app
 from erray.cli.demo import demo
 from erray.cli.display import console
 from erray.cli.doctor import doctor
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(demo)
 add_steps(app)
 app.command()(doctor)
+app.add_typer(corpus_app, name="corpus")
 
 
 @contextmanager

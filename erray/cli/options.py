@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from erray.cli.display import extraction_display, print_json, say
+from erray.cli.display import print_json, say, say_plainly
+from erray.cli.progress import extraction_display
 from erray.config import Recipe, load_recipe
 from erray.run_record import erray_home
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow
     from erray.plan import Plan
+    from erray.records import Clip
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", "-r", help="Name of a packaged recipe, or a .yaml file.")
@@ -52,20 +54,20 @@ def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[F
     from erray.flow.context import Flow
 
     with extraction_display() as progress:
-        yield Flow(recipe, out, home or erray_home(), progress)
+        yield Flow(recipe, out, home or erray_home(), progress, say_plainly)
 
 
 def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> None:
     """What would run: the resolved recipe, fingerprints, and clips per stage still to do."""
     from erray.plan import TRACKS, Plan
 
-    plan = Plan(recipe)
+    plan, clips = Plan(recipe), _clips(recipe, out)
     description: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "out": str(out),
         "steps": steps,
         "stages": {
-            name: {"fingerprint": plan.fingerprints[name], **_pending(plan, out, name)}
+            name: {"fingerprint": plan.fingerprints[name], **_pending(plan, clips, out, name)}
             for name in (TRACKS, *plan.modalities)
         },
     }
@@ -76,16 +78,25 @@ def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> 
     say("[dim]dry run: nothing was touched")
 
 
-def _pending(plan: Plan, out: Path, stage: str) -> dict[str, int]:
-    """Clips wanted and pending; nothing for a corpus that does not exist yet."""
-    from erray.corpora import read_clips
+def _clips(recipe: Recipe, out: Path) -> list[Clip]:
+    """Clips of the corpus; none of one that does not exist yet."""
+    from erray.flow.corpus import recipe_corpus
+
+    if not Path(recipe.corpus.root or "?").is_dir():
+        return []
+    return recipe_corpus(recipe, out, touch=False).clips
+
+
+def _pending(plan: Plan, clips: list[Clip], out: Path, stage: str) -> dict[str, int]:
+    """Clips wanted and pending, where there are any."""
+    from erray.media import limits_print
     from erray.plan import pending
     from erray.store import RunFolder
 
-    if not Path(plan.recipe.corpus.root or "?").is_dir():
+    if not clips:
         return {}
-    wanted = plan.wanted(stage, read_clips(plan.recipe.corpus))
+    wanted = plan.wanted(stage, clips)
     run = RunFolder.of(plan.recipe, out)
-    states = run.status.states(plan.fingerprints[stage])
+    states = run.status.states(plan.fingerprints[stage], limits=limits_print(plan.limits))
     todo = pending(wanted, states, retry=False)
     return {"wanted": len(wanted), "pending": len(todo)}

@@ -3,14 +3,14 @@
 Columns: ``clip_id``, ``media`` (relative to the corpus root) and ``split`` are required;
 ``start_s``, ``end_s`` (seconds in the medium, empty: from its start, to its end), ``group``
 (empty: the medium), ``label`` (empty: unlabelled), ``transcript`` (an empty field of a CSV is an
-unknown transcript; Parquet tells null from the empty string) are optional.
+unknown transcript; Parquet tells null from the empty string), ``duration_s`` (length in seconds as
+the corpus states it, empty: unknown) are optional.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from erray.config import Corpus
-from erray.corpora.media_root import resolve_media
+from erray.corpora.clips import CorpusClips
+from erray.corpora.media_root import corpus_root, resolve_media
+from erray.corpora.rows import BadRows, check_width, csv_rows
 from erray.errors import UserError
-from erray.labels import LABEL_SETS, LabelSet
+from erray.labels import LabelSet
 from erray.records import Clip
 
 REQUIRED = ("clip_id", "media", "split")
-OPTIONAL = ("start_s", "end_s", "group", "label", "transcript")
+OPTIONAL = ("start_s", "end_s", "group", "label", "transcript", "duration_s")
 _TEXT_COLUMNS = ("clip_id", "media", "split", "group", "label", "transcript")
-_MAX_SHOWN = 10
-_WRONG_WIDTH = "\0"  # marks a CSV row whose number of fields differs; no header can hold it
 
 
-def read_manifest(config: Corpus) -> list[Clip]:
+def read_manifest(config: Corpus) -> CorpusClips:
     """Read the manifest of ``config``.
 
     Raises:
@@ -38,36 +38,28 @@ def read_manifest(config: Corpus) -> list[Clip]:
             line number (CSV) or row number (Parquet) and reason.
     """
     path = _manifest_path(config)
-    labels = LABEL_SETS[config.labels]
     clips: list[Clip] = []
-    problems: list[str] = []
+    bad_rows = BadRows(path)
     seen: dict[str, str] = {}
     for where, row in _rows(path):
         try:
-            clip = _clip(row, config.root, labels)
+            clip = _clip(row, config.root, config.label_set)
         except ValueError as error:
-            problems.append(f"{where}: {error}")
+            bad_rows.add(where, error)
             continue
         if clip.clip_id in seen:
-            problems.append(f"{where}: clip_id {clip.clip_id!r} repeats {seen[clip.clip_id]}")
+            bad_rows.add(where, f"clip_id {clip.clip_id!r} repeats {seen[clip.clip_id]}")
             continue
         seen[clip.clip_id] = where
         clips.append(clip)
-    if problems:
-        more = f"; and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
-        shown = "; ".join(problems[:_MAX_SHOWN])
-        raise UserError(f"{path}: {len(problems)} bad rows, nothing was read: {shown}{more}")
+    bad_rows.refuse()
     if not clips:
         raise UserError(f"{path}: expected at least one clip, found none")
-    return clips
+    return CorpusClips(clips)
 
 
 def _manifest_path(config: Corpus) -> Path:
-    if not config.root:
-        raise UserError("corpus.root is not set: give the folder of the media, -o corpus.root=DIR")
-    if not Path(config.root).is_dir():
-        raise UserError(f"corpus.root {config.root!r} is not a folder")
-    path = Path(config.root) / config.manifest
+    path = corpus_root(config) / config.manifest
     if path.suffix not in {".csv", ".parquet"}:
         raise UserError(f"corpus.manifest {config.manifest!r}: expected .csv or .parquet")
     if not path.is_file():
@@ -76,32 +68,21 @@ def _manifest_path(config: Corpus) -> Path:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if path.suffix == ".parquet":
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            detail = " ".join(str(error).split())
-            raise UserError(f"{path} is not a readable Parquet file: {detail}") from None
-        _check_columns(path, table.column_names)
-        for i, row in enumerate(table.to_pylist()):
-            yield f"row {i + 1}", row
+    if path.suffix == ".csv":
+        for where, fields in csv_rows(path, lambda names: _check_columns(path, names)):
+            yield where, {name: value or None for name, value in fields.items()}
         return
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or [])
-            for record in reader:
-                wrong = None in record or None in record.values()
-                fields = {_WRONG_WIDTH: True} if wrong else record
-                yield f"line {reader.line_num}", {k: v or None for k, v in fields.items()}
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except csv.Error as error:
-        line = reader.reader.line_num  # DictReader counts only the rows that it returned
-        raise UserError(f"{path}, line {line}: not CSV: {error}") from None
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable Parquet file: {detail}") from None
+    _check_columns(path, table.column_names)
+    for i, row in enumerate(table.to_pylist()):
+        yield f"row {i + 1}", row
 
 
-def _check_columns(path: Path, found: Any) -> None:
+def _check_columns(path: Path, found: Sequence[str]) -> None:
     missing = [c for c in REQUIRED if c not in found]
     unknown = [str(c) for c in found if c not in (*REQUIRED, *OPTIONAL)]
     repeated = sorted({str(c) for c in found if list(found).count(c) > 1})
@@ -115,8 +96,7 @@ def _check_columns(path: Path, found: Any) -> None:
 
 
 def _clip(row: Mapping[str, Any], root: str, labels: LabelSet) -> Clip:
-    if _WRONG_WIDTH in row:
-        raise ValueError("number of fields differs from the header")
+    check_width(row)
     text = {name: _text(row.get(name), name) for name in _TEXT_COLUMNS}
     media = text["media"] or ""
     resolve_media(root, media)
@@ -131,6 +111,7 @@ def _clip(row: Mapping[str, Any], root: str, labels: LabelSet) -> Clip:
         end_s=_seconds(row.get("end_s"), "end_s"),
         label=text["label"] or None,
         transcript=text["transcript"],
+        duration_s=_seconds(row.get("duration_s"), "duration_s"),
     )
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
-_THREADS = 8
+from erray.config import Corpus
+from erray.errors import UserError
+
+_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
+
+
+def corpus_root(config: Corpus) -> Path:
+    """Return the folder of the corpus.
+
+    Raises:
+        UserError: it is not set, or not there.
+    """
+    if not config.root:
+        raise UserError("corpus.root is not set: give the folder of the media, -o corpus.root=DIR")
+    root = Path(config.root)
+    if not root.is_dir():
+        raise UserError(f"corpus.root {config.root!r} is not a folder")
+    return root
 
 
 def resolve_media(root: str, media: str) -> Path:
@@ -30,16 +45,16 @@ def resolve_media(root: str, media: str) -> Path:
     return path
 
 
-def file_sha256s(root: str, media: Iterable[str]) -> dict[str, str | None]:
-    """Hash the content of every medium; None for one that does not exist."""
-    names = sorted(media)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(names, pool.map(lambda name: _sha256(root, name), names), strict=True))
+def find_medium(root: str, stems: Sequence[str]) -> str:
+    """Return the first file that exists of ``stems`` with a suffix of a film.
 
+    Where there is none: the first stem as an .mp4 file, which is then reported as missing.
 
-def _sha256(root: str, media: str) -> str | None:
-    path = resolve_media(root, media)
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Raises:
+        ValueError: as :func:`resolve_media`.
+    """
+    for stem in stems:
+        for suffix in _SUFFIXES:
+            if resolve_media(root, stem + suffix).is_file():
+                return stem + suffix
+    return stems[0] + _SUFFIXES[0]

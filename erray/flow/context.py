@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from erray.config import Recipe, fingerprint
-from erray.corpora import read_clips
+from erray.corpora import CorpusClips
+from erray.corpora.check import Finding, check_corpus
 from erray.errors import UserError
 from erray.extraction import NoProgress, Progress
-from erray.labels import LABEL_SETS, LabelSet
+from erray.flow.corpus import recipe_corpus
+from erray.labels import LabelSet
 from erray.plan import Plan
 from erray.records import Clip
 from erray.registry import Registry
@@ -25,6 +27,10 @@ from erray.training.runs import TrainingRun
 FUSION, TUNED = "fusion", "tuned"
 
 
+def say_nothing(text: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Flow:
     """One run of a recipe in the folder ``out``.
@@ -33,21 +39,33 @@ class Flow:
         out: absolute folder of tables, training runs and report.
         home: absolute folder of the tracking store.
         progress: told how far an extraction is.
+        say: told what a person should know, a line each time.
     """
 
     recipe: Recipe
     out: Path
     home: Path
     progress: Progress = field(default_factory=NoProgress)
+    say: Callable[[str], None] = say_nothing
 
     def __post_init__(self) -> None:
         if not self.recipe.streams:
             raise UserError("the recipe has no streams: name at least one encoder in `streams`")
 
     @cached_property
+    def corpus(self) -> CorpusClips:
+        """The clips to use and those that are left out, and what their media hold."""
+        return recipe_corpus(self.recipe, self.out)
+
+    @property
     def clips(self) -> list[Clip]:
-        """Every clip of the corpus, with the hash of its medium."""
-        return read_clips(self.recipe.corpus)
+        """Every clip to use, with the hash of its medium."""
+        return self.corpus.clips
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What is wrong with the corpus."""
+        return check_corpus(self.recipe.corpus, self.corpus)
 
     @cached_property
     def plan(self) -> Plan:
@@ -55,7 +73,7 @@ class Flow:
 
     @property
     def labels(self) -> LabelSet:
-        return LABEL_SETS[self.recipe.corpus.labels]
+        return self.recipe.corpus.label_set
 
     @property
     def tables(self) -> RunFolder:
@@ -106,11 +124,8 @@ class Flow:
     @cached_property
     def data_fingerprint(self) -> str:
         """Name of the clips by content: media hashes, spans, splits, labels, transcripts."""
-        rows = [
-            [c.clip_id, c.file_sha256, c.start_s, c.end_s, c.split, c.group, c.label, c.transcript]
-            for c in self.clips
-        ]
-        return fingerprint(sorted(rows, key=lambda row: str(row[0])))
+        rows = [asdict(replace(c, media=c.file_sha256 or c.media)) for c in self.clips]
+        return fingerprint(sorted(rows, key=lambda row: str(row["clip_id"])))
 
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""

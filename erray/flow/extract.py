@@ -5,17 +5,31 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from erray.extraction import Extractor
+from erray.corpora.check import WARNING, refuse_errors
+from erray.extraction import Extracted, Extractor
 from erray.flow.context import Flow
 
 
 def extract_step(flow: Flow, *, retry: bool = False) -> dict[str, Any]:
     """Bring the tables up to date; return counts of clips and what was computed."""
     with flow.record.time("extract"):
-        extractor = Extractor(
-            flow.recipe, flow.clips, str(flow.out), retry=retry, progress=flow.progress
-        )
-        extracted = extractor.extract()
+        for finding in flow.findings:
+            if finding.level == WARNING:
+                flow.say(f"{finding.level}: {finding.line()}")
+        extracted = checked_extraction(flow, retry=retry)
     counts = {name: getattr(extracted, name) for name in ("wanted", "done", "rejected")}
     flow.record.update(clips=counts)
     return asdict(extracted)
+
+
+def checked_extraction(flow: Flow, *, retry: bool = False) -> Extracted:
+    """Extract what is missing from a corpus that has passed its check.
+
+    Raises:
+        UserError: the corpus has errors.
+    """
+    refuse_errors(flow.findings)
+    extractor = Extractor(
+        flow.recipe, flow.clips, str(flow.out), retry=retry, progress=flow.progress
+    )
+    return extractor.extract()

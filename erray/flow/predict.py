@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from erray.errors import UserError
-from erray.extraction import Extractor
 from erray.flow.context import Flow
+from erray.flow.extract import checked_extraction
 from erray.predictions import predict_clips
 from erray.submission import write_submission
 
@@ -23,7 +23,7 @@ def predict_step(flow: Flow) -> dict[str, Any]:
         raise UserError(f"predict.split {settings.split!r} has no clips; the corpus has {found}")
     with flow.step("predict") as parent:
         model = flow.registry.fetch(uri, flow.out / "model")
-        Extractor(flow.recipe, flow.clips, str(flow.out), progress=flow.progress).extract()
+        checked_extraction(flow)
         predictions = predict_clips(
             flow.recipe,
             clips,

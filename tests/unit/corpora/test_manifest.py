@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from erray.config import Corpus
-from erray.corpora import read_clips
+from erray.corpora import read_corpus
 from erray.corpora.manifest import read_manifest
-from erray.corpora.media_root import file_sha256s, resolve_media
+from erray.corpora.media_root import resolve_media
+from erray.corpora.scan import scan_media
 from erray.errors import UserError
 
 COLUMNS = ("clip_id", "media", "split", "start_s", "end_s", "group", "label", "transcript")
@@ -44,7 +45,7 @@ def test_a_csv_row_becomes_a_clip(root):
         'c1,videos/a.mp4,train,1.5,2.5,film 1,Sadly Angry,"Oh, ""well"""',
         "c2,videos/a.mp4,val,,,,,",
     )
-    first, second = read_manifest(config)
+    first, second = read_manifest(config).clips
     assert (first.clip_id, first.media, first.split) == ("c1", "videos/a.mp4", "train")
     assert (first.start_s, first.end_s, first.group) == (1.5, 2.5, "film 1")
     assert (first.label, first.transcript) == ("Sadly Angry", 'Oh, "well"')
@@ -54,12 +55,12 @@ def test_a_csv_row_becomes_a_clip(root):
 
 def test_only_three_columns_are_required(root):
     config = write_csv(root, "c1,videos/a.mp4,train", header="clip_id,media,split")
-    assert [clip.clip_id for clip in read_manifest(config)] == ["c1"]
+    assert [clip.clip_id for clip in read_manifest(config).clips] == ["c1"]
 
 
 def test_spreadsheet_files_with_a_byte_order_mark_are_read(root):
     config = write_csv(root, "c1,videos/a.mp4,train,,,,,é", encoding="utf-8-sig")
-    assert read_manifest(config)[0].transcript == "é"
+    assert read_manifest(config).clips[0].transcript == "é"
 
 
 def test_parquet_tells_nothing_said_from_unknown(root):
@@ -71,9 +72,18 @@ def test_parquet_tells_nothing_said_from_unknown(root):
             {**row, "clip_id": "c2", "transcript": None, "start_s": 1.0},
         ],
     )
-    first, second = read_manifest(config)
+    first, second = read_manifest(config).clips
     assert (first.transcript, second.transcript) == ("", None)
     assert (first.start_s, second.start_s) == (None, 1.0)
+
+
+def test_the_stated_length_is_read_and_checked(root):
+    header = "clip_id,media,split,duration_s"
+    config = write_csv(root, "c1,videos/a.mp4,train,2.5", "c2,videos/a.mp4,val,", header=header)
+    assert [clip.duration_s for clip in read_manifest(config).clips] == [2.5, None]
+    for wrong in ("-1", "0", "nan", "long"):
+        with pytest.raises(UserError, match="line 2: duration_s is"):
+            read_manifest(write_csv(root, f"c1,videos/a.mp4,train,{wrong}", header=header))
 
 
 field = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
@@ -87,7 +97,7 @@ def test_what_a_csv_writer_wrote_is_read(root, transcript, group, start_s):
         writer.writeheader()
         row = {"clip_id": "c", "media": "videos/a.mp4", "split": "s", "start_s": start_s}
         writer.writerow({**row, "group": group, "transcript": transcript})
-    (clip,) = read_manifest(Corpus(root=str(root)))
+    (clip,) = read_manifest(Corpus(root=str(root))).clips
     assert clip.transcript == (transcript or None)
     assert clip.group == (group.strip() or "videos/a.mp4")
     assert clip.start_s == start_s
@@ -181,7 +191,7 @@ def test_media_outside_the_root_are_refused(root, media):
     with pytest.raises(ValueError, match="media"):
         resolve_media(str(root), media)
     with pytest.raises(ValueError, match="media"):
-        file_sha256s(str(root), [media])
+        scan_media(str(root), [media])
 
 
 def test_links_that_stay_inside_are_followed(root):
@@ -210,7 +220,9 @@ def test_clips_carry_the_hash_of_their_content(root):
         root, "c1,videos/a.mp4,train,,,,,", "c2,videos/gone.mp4,val,,,,,", "c3,videos,val,,,,,"
     )
     expected = hashlib.sha256(b"movie a").hexdigest()
-    assert [clip.file_sha256 for clip in read_clips(config)] == [expected, None, None]
+    clips = read_corpus(config, needs_media=True).clips
+    assert [clip.file_sha256 for clip in clips] == [expected, None, None]
+    assert read_corpus(config, needs_media=False) == read_manifest(config)
 
 
 @pytest.mark.parametrize(

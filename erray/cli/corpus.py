@@ -1,0 +1,86 @@
+"""Commands about the corpus of a recipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from erray.cli.display import print_json, say, say_plainly, wrapped_table
+from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOption, resolve
+
+if TYPE_CHECKING:
+    from erray.corpora import CorpusClips
+    from erray.corpora.check import Finding
+
+corpus_app = typer.Typer(help="Look at a corpus before anything is extracted from it.")
+_STYLES = {"error": "red", "warning": "yellow"}
+
+
+@corpus_app.callback()
+def corpus() -> None:
+    """Commands about the corpus of a recipe."""
+
+
+@corpus_app.command()
+def check(
+    recipe: RecipeOption,
+    override: OverrideOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with a corpus. Exit code 2 where an extraction would refuse it."""
+    from erray.corpora.check import ERROR, check_corpus
+    from erray.flow.corpus import recipe_corpus
+
+    loaded, folder = resolve(recipe, override, out)
+    found = recipe_corpus(loaded, folder)
+    findings = check_corpus(loaded.corpus, found)
+    _show(found, findings)
+    if as_json:
+        print_json(_result(found, findings))
+    if any(finding.level == ERROR for finding in findings):
+        raise typer.Exit(2)
+
+
+def _show(corpus: CorpusClips, findings: list[Finding]) -> None:
+    splits = Counter(clip.split for clip in corpus.clips)
+    shares = ", ".join(f"{split} {count}" for split, count in splits.items())
+    groups = len({clip.group for clip in corpus.clips})
+    say(f"[bold]{len(corpus.clips)}[/] clips ({shares}) of {groups} groups")
+    _show_media(corpus)
+    for count, reason in _reasons(corpus):
+        say_plainly(f"{count} left out, {reason}")
+    if not findings:
+        say("[green]nothing is wrong")
+        return
+    rows = [[f.level, f.code, str(f.count), f.words(), f.advice] for f in findings]
+    columns = ["level", "finding", "count", "what", "what to do"]
+    wrapped_table(columns, rows, styles=[_STYLES[f.level] for f in findings])
+
+
+def _show_media(corpus: CorpusClips) -> None:
+    if corpus.media is None:
+        say("no stream reads the media: they were not looked at")
+        return
+    there = [medium for medium in corpus.media.values() if medium is not None]
+    hours = sum(medium.duration_s or 0.0 for medium in there) / 3600
+    num_gb = sum(medium.num_bytes for medium in there) / 1e9
+    say(f"{len(there)} of {len(corpus.media)} media are there: {num_gb:.3g} GB, {hours:.3g} h")
+
+
+def _reasons(corpus: CorpusClips) -> list[tuple[int, str]]:
+    """How many clips are left out for which reason, with the words of the first of them."""
+    codes = Counter(reason.partition(":")[0] for _, reason in corpus.excluded)
+    first = {reason.partition(":")[0]: reason for _, reason in reversed(corpus.excluded)}
+    return [(count, first[code]) for code, count in codes.items()]
+
+
+def _result(corpus: CorpusClips, findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "clips": dict(Counter(clip.split for clip in corpus.clips)),
+        "excluded": [{"clip_id": clip.clip_id, "reason": why} for clip, why in corpus.excluded],
+        "findings": [asdict(finding) for finding in findings],
+    }
