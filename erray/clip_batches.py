@@ -7,7 +7,7 @@ status shard at a time, batches from rows, and groups of batches go to the pool 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ CLOCKED_SCHEMA = pa.schema(
 """Clip rows with the key of the stage at hand, the clip's clock, and where its crops lie."""
 
 _SLICE_ROWS = 256  # clocks as Python numbers are four times as large
+_BATCH_TICKS = 100_000  # an hour at 25 frames per second, and a little
 _GROUP_BATCHES = 2_000
 _GROUP_BYTES = 64 * 2**20
 
@@ -85,10 +86,20 @@ def clocked_rows(
 def batched(rows: Iterable[Row], size: int, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield tables of up to ``size`` rows; rows of different ``crops_shard`` are never mixed.
 
-    A worker thus reads a shard of crops once for all the clips it gets from it.
+    A worker thus reads a shard of crops once for all the clips it gets from it. Clips of many
+    ticks come in smaller batches: a worker holds the features of one batch.
     """
     for _, group in groupby(rows, key=lambda row: row.get("crops_shard")):
-        while batch := list(islice(group, size)):
+        batch: list[Row] = []
+        num_ticks = 0
+        for row in group:
+            ticks = len(row.get("frame_times_s") or ())
+            if batch and (len(batch) == size or num_ticks + ticks > _BATCH_TICKS):
+                yield pa.Table.from_pylist(batch, schema=schema)
+                batch, num_ticks = [], 0
+            batch.append(row)
+            num_ticks += ticks
+        if batch:
             yield pa.Table.from_pylist(batch, schema=schema)
 
 

@@ -19,6 +19,7 @@ from erray.clip_batches import (
     grouped,
 )
 from erray.config import Pool, Recipe
+from erray.media import limits_print
 from erray.plan import TRACKS, Plan, pending
 from erray.ray_session import ray_session
 from erray.records import CLIP_SCHEMA, DONE, REJECTED, STATUS_SCHEMA, Clip
@@ -108,6 +109,7 @@ class Extractor:
             UserError: the tables cannot be written.
             RuntimeError: clips are missing at the end (a defect, never the user's fault).
         """
+        self.run.check_writable()
         self.run.clips.replace(clip_table(self.clips))
         self.run.status.merge()
         with self._ray:
@@ -124,14 +126,15 @@ class Extractor:
     def _bring_up(self, name: str, clips: list[Clip]) -> list[Clip]:
         """Run a stage on what is pending of ``clips``, note who is rejected, return who is done."""
         fingerprint = self.plan.fingerprints[name]
+        limits = limits_print(self.plan.limits)
         keys = [self.plan.key(name, clip) for clip in clips]
-        states = self.run.status.states(fingerprint)
+        states = self.run.status.states(fingerprint, limits=limits)
         todo = pending(dict(zip(keys, clips, strict=True)), states, retry=self.retry)
         self._computed[name] = len(todo)
         if todo:
             self._compute(name, todo)
             self.run.status.merge()
-            states = self.run.status.states(fingerprint)
+            states = self.run.status.states(fingerprint, limits=limits)
         done = []
         for key, clip in zip(keys, clips, strict=True):
             if key not in states:

@@ -50,6 +50,7 @@ STATUS_SCHEMA = pa.schema(
         ("num_tracks", pa.int32()),
         ("seconds", pa.float64()),
         ("shard", pa.string()),
+        ("limits", pa.string()),
     ]
 )
 

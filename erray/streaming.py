@@ -101,6 +101,7 @@ def stream(
         )
     num_replies = 0
     for replies in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+        assert isinstance(replies, pa.Table)
         for reply in replies.to_pylist():
             num_replies += 1
             yield _opened(reply)

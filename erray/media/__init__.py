@@ -12,18 +12,20 @@ whole package imports numpy and PyAV only, so that the child stays small.
 from erray.media.container import FORMATS
 from erray.media.decoder import DecodedFrames, Decoder
 from erray.media.facts import MediaFacts, read_facts
-from erray.media.limits import MediaLimits
+from erray.media.limits import LIMIT_REASONS, MediaLimits, limits_print
 from erray.media.sound import Waveform, read_waveform
 from erray.media.video import VideoReader
 
 __all__ = [
     "FORMATS",
+    "LIMIT_REASONS",
     "DecodedFrames",
     "Decoder",
     "MediaFacts",
     "MediaLimits",
     "VideoReader",
     "Waveform",
+    "limits_print",
     "read_facts",
     "read_waveform",
 ]

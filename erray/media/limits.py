@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+# First words of the reasons that other limits may do away with.
+LIMIT_REASONS = ("too_large", "too_long", "no_memory", "timeout", "decoder_died")
 
 
 @dataclass(frozen=True)
@@ -26,3 +31,9 @@ class MediaLimits:
     max_memory_bytes: int = 1024**3
     stall_s: float = 60.0
     min_speed: float = 0.05
+
+
+def limits_print(limits: MediaLimits) -> str:
+    """Return 16 hex digits that name the limits."""
+    text = json.dumps(asdict(limits), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

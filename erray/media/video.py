@@ -92,6 +92,11 @@ class VideoReader:
         codec = stream.codec_context
         if codec is None:
             raise MediaError("no_decoder: the video's codec is unknown")
+        if codec.width * codec.height == 0:
+            # what FFmpeg makes of a size beyond max_pixels, for some codecs
+            raise MediaError(
+                f"too_large: frames without a size or of more than {self.limits.max_pixels} pixels"
+            )
         if codec.width * codec.height > self.limits.max_pixels:
             raise MediaError(
                 f"too_large: frames of {codec.width}x{codec.height} pixels, "

@@ -50,3 +50,20 @@ def sound_ticks(decoder: Decoder, clip: Clip, path: str, clock_hz: float) -> NDA
     if wave is None or num_ticks == 0:
         raise MediaError("no_clock: the medium has neither frames nor sound")
     return wave.start_s + np.arange(num_ticks) / clock_hz
+
+
+def stated_ticks(clip: Clip, clock_hz: float | None) -> NDArray[np.float64]:
+    """Return the ticks of a clip whose medium nobody reads: as long as the corpus says.
+
+    Raises:
+        MediaError: ``no_clock``: the corpus states no length, or there is no clock.
+    """
+    start_s, duration_s = clip.start_s or 0.0, clip.duration_s
+    if duration_s is None and clip.end_s is not None:
+        duration_s = clip.end_s - start_s
+    if duration_s is None or clock_hz is None:
+        lacking = (
+            "corpus.clock_hz" if duration_s is not None else "duration_s, or start_s and end_s"
+        )
+        raise MediaError(f"no_clock: no stream reads the medium; words alone need {lacking}")
+    return start_s + np.arange(max(1, int(np.ceil(duration_s * clock_hz)))) / clock_hz

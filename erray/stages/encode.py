@@ -12,11 +12,10 @@ import pyarrow as pa
 from erray.corpora.media_root import resolve_media
 from erray.encoders import make_encoder
 from erray.errors import MediaError
-from erray.faces.track import decode_crops
+from erray.faces.crops import decode_crops
 from erray.media import Decoder, MediaLimits
 from erray.records import (
     DONE,
-    REJECTED,
     Clip,
     FaceSample,
     Stream,
@@ -25,7 +24,7 @@ from erray.records import (
     tensor_columns,
 )
 from erray.stages.clock import WAVEFORM_RATE_HZ
-from erray.stages.rows import status_row, write_status
+from erray.stages.rows import rejection, status_row, write_status
 from erray.store import RunFolder
 
 # Crops of a face encoder in memory at a time: 77 MB at 112 pixels.
@@ -64,9 +63,9 @@ class EncodeStage:
         else:
             streams = self._encode_samples(rows, status)
         seconds = (time.perf_counter() - start) / len(rows)
-        features = (
+        features = [
             self._feature_row(row, streams[row["key"]]) for row in rows if row["key"] in streams
-        )
+        ]
         keys = [row["key"] for row in rows]
         name = self.table.write_shard(features, keys=keys)
         for row in status:
@@ -84,7 +83,7 @@ class EncodeStage:
             try:
                 samples[row["key"]] = self._sample(row)
             except MediaError as error:
-                verdict.update(state=REJECTED, reason=str(error))
+                verdict.update(rejection(error, self.decoder.limits))
         streams = self.encoder(list(samples.values())) if samples else []
         return dict(zip(samples, streams, strict=True))
 
@@ -127,7 +126,7 @@ class EncodeStage:
         shards = sorted({row["crops_shard"] for row in rows if row["crops_shard"]})
         part: list[dict[str, Any]] = []
         wanted = [row["tracks_key"] for row in rows]
-        for crops in self.run.crops.read(keys=wanted, shards=shards).to_pylist():
+        for crops in self.run.crops.scan(keys=wanted, shards=shards):
             if part and sum(len(one["ticks"]) for one in (*part, crops)) > _MAX_CROPS:
                 yield part
                 part = []

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,19 @@ from erray.errors import MediaError
 from erray.faces.detect import DetectorConfig, MtcnnDetector
 from erray.faces.track import ClipFaces, FaceTracker, TrackerConfig
 from erray.media import Decoder, MediaLimits
-from erray.records import DONE, REJECTED, Clip
-from erray.stages.clock import on_clock, sound_ticks, ticks_on_clock
-from erray.stages.rows import crop_rows, status_row, track_rows, write_status
+from erray.records import DONE, Clip
+from erray.stages.clock import on_clock, sound_ticks, stated_ticks, ticks_on_clock
+from erray.stages.rows import CropRows, rejection, status_row, track_rows, write_status
 from erray.store import RunFolder
 
 
 @dataclass
 class _Shard:
-    """Rows that one batch writes; crops stay in their clips' files until then."""
+    """Rows that one batch writes; crops stay in their clips' spools until then."""
 
     status: list[dict[str, Any]] = field(default_factory=list)
     tracks: list[dict[str, Any]] = field(default_factory=list)
-    crops: list[Iterator[dict[str, Any]]] = field(default_factory=list)
+    crops: list[tuple[dict[str, str], ClipFaces]] = field(default_factory=list)
 
 
 class TracksStage:
@@ -42,6 +41,7 @@ class TracksStage:
         clock_hz: ticks per second; None: the frames' own times.
         detector: None where no stream asks for faces: then only the clock is read.
         tracker: settings of the tracker.
+        reads_media: whether any stream does; else the clock is the length that the corpus states.
         limits: of one medium.
     """
 
@@ -54,10 +54,11 @@ class TracksStage:
         clock_hz: float | None,
         detector: DetectorConfig | None,
         tracker: TrackerConfig,
+        reads_media: bool = True,
         limits: MediaLimits | None = None,
     ) -> None:
         self.run, self.root, self.fingerprint = run, root, fingerprint
-        self.clock_hz = clock_hz
+        self.clock_hz, self.reads_media = clock_hz, reads_media
         self.decoder = Decoder(limits)
         self.tracker = FaceTracker(MtcnnDetector(detector), tracker) if detector else None
         self.crop_size_px = tracker.crop_size_px
@@ -68,7 +69,7 @@ class TracksStage:
         for row in batch.to_pylist():
             self._process(row, shard)
         keys = [row["key"] for row in shard.status]
-        self.run.crops.write_shard(chain.from_iterable(shard.crops), keys=keys)
+        self.run.crops.write_shard(CropRows(shard.crops, self.crop_size_px), keys=keys)
         name = self.run.tracks.write_shard(shard.tracks, keys=keys)
         for row in shard.status:
             row["shard"] = name if row.get("num_tracks") else None
@@ -80,11 +81,11 @@ class TracksStage:
         try:
             faces, note = self._faces(clip)
         except MediaError as error:
-            status.update(state=REJECTED, reason=str(error))
+            status.update(rejection(error, self.decoder.limits))
         else:
             ids = {"clip_id": clip.clip_id, "fingerprint": self.fingerprint, "key": row["key"]}
             shard.tracks.extend(track_rows(ids, faces))
-            shard.crops.append(crop_rows(ids, faces, self.crop_size_px))
+            shard.crops.append((ids, faces))
             status.update(
                 state=DONE,
                 note=note,
@@ -95,6 +96,8 @@ class TracksStage:
         shard.status.append(status)
 
     def _faces(self, clip: Clip) -> tuple[ClipFaces, str | None]:
+        if not self.reads_media:
+            return without_faces(stated_ticks(clip, self.clock_hz)), None
         path = str(resolve_media(self.root, clip.media))
         try:
             return self._seen_faces(clip, path) if self.tracker else self._frame_clock(clip, path)

@@ -72,7 +72,8 @@ class Folder:
         """Remove files; one that is gone already is no failure."""
         fs, root = self.open()
         paths = [f"{root}/{name}" for name in names]
-        self.attempt("remove files of", lambda: _remove(fs, paths))
+        if paths:
+            self.attempt("remove files of", lambda: _remove(fs, paths))
 
     def clear(self) -> None:
         """Remove the folder with all that is in it."""

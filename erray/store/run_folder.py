@@ -75,14 +75,21 @@ class RunFolder:
         """Make every folder of the run.
 
         Raises:
-            UserError: a folder that cannot be made, or tables that cannot be written.
+            UserError: a folder cannot be made.
         """
         for table in (self.clips, self.tracks, self.crops, self.status, self.rejects):
             table.create()
         self.predictions.create()
         Folder(self._table("features")).create()
-        Folder(self._table()).check_writable()
         return self
+
+    def check_writable(self) -> None:
+        """Write a small file among the tables and remove it.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        Folder(self._table()).check_writable()
 
     def _table(self, *parts: str) -> str:
         root = self.path("tables") if self.tables is None else self.tables.rstrip("/")

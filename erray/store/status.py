@@ -30,9 +30,16 @@ _MERGE_BYTES = 64 * 2**20
 class StatusTable(Table):
     """The table of ``STATUS_SCHEMA``; of several rows of a key a done one counts, else the last."""
 
-    def states(self, fingerprint: str) -> dict[str, str]:
-        """Key to ``done`` or ``rejected`` in the stage with this fingerprint."""
-        rows = self.read(columns=["key", "state"], where={"fingerprint": fingerprint})
+    def states(self, fingerprint: str, *, limits: str | None = None) -> dict[str, str]:
+        """Key to ``done`` or ``rejected`` in the stage with this fingerprint.
+
+        With ``limits`` (their print) what other limits have rejected does not count.
+        """
+        columns = ["key", "state", *(["limits"] if limits else [])]
+        rows = self.read(columns=columns, where={"fingerprint": fingerprint})
+        if limits:
+            others = pc.fill_null(pc.not_equal(rows["limits"], limits), False)
+            rows = rows.filter(pc.invert(others))
         keys, states = rows["key"].to_pylist(), rows["state"].to_pylist()
         found = dict(zip(keys, states, strict=True))
         found.update((k, s) for k, s in zip(keys, states, strict=True) if s == DONE)

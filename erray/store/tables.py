@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from erray.store.folder import Folder
 
 _CHUNK_BYTES = 32 * 2**20
+_SCAN_ROWS = 8  # of the crops table: 256 pictures each
 
 Row = Mapping[str, Any]
 
@@ -115,6 +117,15 @@ class Table:
             return pa.concat_tables([empty, *(self._read(p, names, filters) for p in paths)])
 
         return self.folder.attempt("read", read)
+
+    def scan(self, *, keys: Iterable[str], shards: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows with one of ``keys``, a row group in memory at a time."""
+        wanted = pa.array(set(keys), pa.string())
+        fs, _ = self.folder.open()
+        for path in shards:
+            with fs.open(path, "rb") as file:
+                for group in pq.ParquetFile(file).iter_batches(batch_size=_SCAN_ROWS):
+                    yield from group.filter(pc.is_in(group["key"], wanted)).to_pylist()
 
     def shard_of_key(self) -> dict[str, str]:
         """Map every ``key`` to the path of the first shard that holds it; reads every shard."""

@@ -326,6 +326,34 @@ def test_a_medium_with_neither_pictures_nor_samples_has_no_clock(run, root):
     assert (status["state"], status["reason"].split(":")[0]) == (REJECTED, "no_clock")
 
 
+@pytest.mark.parametrize(
+    ("fields", "clock_hz", "expected"),
+    [
+        ({"duration_s": 1.05}, 10.0, np.arange(11) / 10),
+        ({"start_s": 2.0, "end_s": 2.5}, 4.0, [2.0, 2.25]),
+        ({"start_s": 2.0, "duration_s": 0.01}, 4.0, [2.0]),
+        ({"duration_s": 1.0}, None, None),
+        ({"start_s": 2.0}, 10.0, None),
+    ],
+)
+def test_words_alone_need_no_medium_but_a_length(run, root, fields, clock_hz, expected):
+    stage = TracksStage(
+        run=run,
+        root=str(root),
+        fingerprint="f1",
+        clock_hz=clock_hz,
+        detector=None,
+        tracker=TRACKER,
+        reads_media=False,
+    )
+    (status,) = stage(table(clip_rows("not_there.mp4", **fields))).to_pylist()
+    if expected is None:
+        assert (status["state"], status["reason"].split(":")[0]) == (REJECTED, "no_clock")
+    else:
+        assert status["state"] == DONE
+        assert status["frame_times_s"] == pytest.approx(list(expected))
+
+
 frame_times_s = st.lists(st.integers(0, 3000), min_size=1, max_size=30, unique=True).map(
     lambda times: [t / 1000 for t in sorted(times)]
 )

@@ -1,0 +1,105 @@
+"""A node of the cluster is killed during an extraction, twice: the tables end the same.
+
+The cluster is two raylets on this machine; a killed one takes its actors with it at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+import erray.extraction
+from erray.config import Recipe, parse_recipe
+from erray.corpora import read_corpus
+from erray.extraction import Extractor
+from erray.stages import TracksStage
+from tests.faults.tables import contents, rows
+from tests.tiny_run import write_faceless
+
+pytestmark = pytest.mark.timeout(900)
+
+NUM_CLIPS = 24
+CLIP_S = 0.5
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
+
+
+class SlowStage(TracksStage):
+    """Takes its time, so that a node can be killed in the middle."""
+
+    def _process(self, row: dict[str, Any], shard: Any) -> None:
+        time.sleep(CLIP_S)
+        super()._process(row, shard)
+
+
+@pytest.fixture
+def cluster(ray_dir: Path) -> Iterator[Cluster]:
+    head = NODE | {"temp_dir": str(ray_dir / "cluster"), "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = ["clip_id,media,split,transcript"]
+    for i in range(NUM_CLIPS):
+        write_faceless(corpus / f"clip_{i}.mp4", num_frames=10 + i)
+        lines.append(f"clip_{i},clip_{i}.mp4,train,clip number {i}")
+    (corpus / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    pools = {stage: {"num_workers": 2} for stage in ("tracks", "logmel", "hash")}
+    extract = {"shard_clips": 2, "pools": pools}
+    streams: dict[str, Any] = {"logmel": {}, "hash": {}}
+    return parse_recipe({"corpus": {"root": str(corpus)}, "streams": streams, "extract": extract})
+
+
+def extract(recipe: Recipe, out: Path) -> float:
+    """Return the seconds that the extraction took."""
+    clips = read_corpus(recipe.corpus, needs_media=True).clips
+    start_s = time.monotonic()
+    extracted = Extractor(recipe, clips, str(out)).extract()
+    assert (extracted.wanted, extracted.done, extracted.rejected) == (NUM_CLIPS, NUM_CLIPS, 0)
+    return time.monotonic() - start_s
+
+
+def kill_nodes(cluster: Cluster, node: Any, status: Path, thresholds: tuple[int, ...]) -> Any:
+    """Kill a node whenever so many clips are done, and give the cluster another one."""
+    for number, least in enumerate(thresholds):
+        give_up_s = time.monotonic() + 120
+        while not status.is_dir() or len(rows(status)) < least:
+            assert time.monotonic() < give_up_s, "the extraction does not get on"
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        if number + 1 < len(thresholds):
+            node = cluster.add_node(**NODE)
+
+
+def test_a_node_killed_twice_changes_nothing(cluster, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(erray.extraction, "TracksStage", SlowStage)
+    node = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    undisturbed_s = extract(recipe, tmp_path / "whole")
+
+    out = tmp_path / "run"
+    killer = threading.Thread(
+        target=kill_nodes, args=(cluster, node, out / "tables" / "status", (2, 12))
+    )
+    killer.start()
+    disturbed_s = extract(recipe, out)
+    killer.join(timeout=1)
+    assert not killer.is_alive(), "the extraction was over before both nodes were killed"
+    assert len([n for n in ray.nodes() if not n["Alive"]]) == 2
+    print(f"undisturbed {undisturbed_s:.1f} s, a node killed twice {disturbed_s:.1f} s")
+    assert contents(out) == contents(tmp_path / "whole")
