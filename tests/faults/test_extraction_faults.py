@@ -34,6 +34,18 @@ class FatalStage(TracksStage):
             file.write(b".")
         if row["clip_id"] in FATAL:
             os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(60)  # another thread may take the signal, and a while to die of it
+        super()._process(row, shard)
+
+
+class OnceFatalStage(TracksStage):
+    """Is killed from outside at its first attempt at the clip ``FATAL[0]``."""
+
+    def _process(self, row: dict[str, Any], shard: Any) -> None:
+        marker = Path(self.root, "killed")
+        if row["clip_id"] == FATAL[0] and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         super()._process(row, shard)
 
 
@@ -73,6 +85,17 @@ def test_clips_that_kill_their_worker_are_rejected_and_all_others_done(run, monk
         assert sorted(done) == others
     attempts = {clip: (run.corpus / f"attempts-{clip}").stat().st_size for clip in FATAL}
     assert max(attempts.values()) <= MAX_ATTEMPTS, attempts
+
+
+def test_a_killed_actor_changes_nothing(run, tmp_path, monkeypatch):
+    recipe = load_recipe(str(run.recipe))
+    clips = read_corpus(recipe.corpus, needs_media=True).clips
+    Extractor(recipe, clips, str(tmp_path / "whole")).extract()
+    monkeypatch.setattr(erray.extraction, "TracksStage", OnceFatalStage)
+    extracted = Extractor(recipe, clips, str(run.out)).extract()
+    assert (run.corpus / "killed").exists(), "the actor was killed"
+    assert (extracted.done, extracted.rejected) == (NUM_CLIPS, 0)
+    assert contents(run.out) == contents(tmp_path / "whole")
 
 
 def test_a_killed_driver_and_a_second_start_give_the_undisturbed_tables(run, tmp_path):

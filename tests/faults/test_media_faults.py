@@ -94,14 +94,20 @@ REASONS = {
 
 
 class HurtDecoder(Decoder):
-    """Sends its child a signal as soon as it works on one of the media ``SIGNALS``."""
+    """Has its child meet a signal before it works on one of the media ``SIGNALS``."""
 
     def _request(self, job: str, path: str | Path, **span: Any) -> Any:
-        answer = super()._request(job, path, **span)
         number = SIGNALS.get(Path(path).name)
-        if number is not None:
-            assert self._child is not None
-            os.kill(self._child._process.pid, number)
+        if number is None:
+            return super()._request(job, path, **span)
+        self.probe(Path(path).with_name("good_0.mp4"))
+        assert self._child is not None
+        pid = self._child._process.pid
+        os.kill(pid, signal.SIGSTOP)
+        answer = super()._request(job, path, **span)
+        if number != signal.SIGSTOP:
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
         return answer
 
 

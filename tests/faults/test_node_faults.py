@@ -1,6 +1,6 @@
-"""A node of the cluster is killed during an extraction, twice: the tables end the same.
+"""A node of the cluster is killed during an extraction, then another: the tables end the same.
 
-The cluster is two raylets on this machine; a killed one takes its actors with it at once.
+The cluster is three raylets on this machine; a killed one takes its actors with it at once.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class SlowStage(TracksStage):
 
 @pytest.fixture
 def cluster(ray_dir: Path) -> Iterator[Cluster]:
-    head = NODE | {"temp_dir": str(ray_dir / "cluster"), "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    (ray_dir / "ray").mkdir(exist_ok=True)  # the address of the cluster is written there
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
         yield cluster
@@ -59,7 +59,7 @@ def recipe(tmp_path: Path) -> Recipe:
         write_faceless(corpus / f"clip_{i}.mp4", num_frames=10 + i)
         lines.append(f"clip_{i},clip_{i}.mp4,train,clip number {i}")
     (corpus / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    pools = {stage: {"num_workers": 2} for stage in ("tracks", "logmel", "hash")}
+    pools = {stage: {"num_workers": 3} for stage in ("tracks", "logmel", "hash")}
     extract = {"shard_clips": 2, "pools": pools}
     streams: dict[str, Any] = {"logmel": {}, "hash": {}}
     return parse_recipe({"corpus": {"root": str(corpus)}, "streams": streams, "extract": extract})
@@ -74,32 +74,30 @@ def extract(recipe: Recipe, out: Path) -> float:
     return time.monotonic() - start_s
 
 
-def kill_nodes(cluster: Cluster, node: Any, status: Path, thresholds: tuple[int, ...]) -> Any:
-    """Kill a node whenever so many clips are done, and give the cluster another one."""
-    for number, least in enumerate(thresholds):
+def kill_nodes(cluster: Cluster, nodes: list[Any], status: Path, thresholds: list[int]) -> None:
+    """Kill the next node when so many clips are done."""
+    for node, least in zip(nodes, thresholds, strict=True):
         give_up_s = time.monotonic() + 120
         while not status.is_dir() or len(rows(status)) < least:
             assert time.monotonic() < give_up_s, "the extraction does not get on"
             time.sleep(0.05)
         cluster.remove_node(node, allow_graceful=False)
-        if number + 1 < len(thresholds):
-            node = cluster.add_node(**NODE)
 
 
 def test_a_node_killed_twice_changes_nothing(cluster, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(erray.extraction, "TracksStage", SlowStage)
-    node = cluster.add_node(**NODE)
+    nodes = [cluster.add_node(**NODE) for _ in range(2)]
     cluster.wait_for_nodes()
     undisturbed_s = extract(recipe, tmp_path / "whole")
 
     out = tmp_path / "run"
     killer = threading.Thread(
-        target=kill_nodes, args=(cluster, node, out / "tables" / "status", (2, 12))
+        target=kill_nodes, args=(cluster, nodes, out / "tables" / "status", [2, 12])
     )
     killer.start()
     disturbed_s = extract(recipe, out)
     killer.join(timeout=1)
-    assert not killer.is_alive(), "the extraction was over before both nodes were killed"
+    assert not killer.is_alive(), "the extraction was over before both were killed"
     assert len([n for n in ray.nodes() if not n["Alive"]]) == 2
     print(f"undisturbed {undisturbed_s:.1f} s, a node killed twice {disturbed_s:.1f} s")
     assert contents(out) == contents(tmp_path / "whole")

@@ -1,0 +1,128 @@
+"""Extraction on a disk that is full, and on one that is read-only: a real file system of few KB."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.faults.tables import contents, rows
+from tests.tiny_run import REPOSITORY, TinyRun, write_faceless, write_recipe
+
+pytestmark = pytest.mark.timeout(600)
+
+NUM_CLIPS = 8
+STAGES = ("tracks", "logmel", "hash")
+NUM_ROWS = len(STAGES) * NUM_CLIPS
+PAGE_BYTES = 4096
+
+
+class Disk:
+    """A file system in memory, mounted at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mount(self, options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    yield Disk(path)
+    if path.is_mount():
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path, ray_dir: Path, disk: Disk) -> TinyRun:
+    """A run whose tables lie on the disk."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = ["clip_id,media,split,transcript"]
+    for i in range(NUM_CLIPS):
+        write_faceless(corpus / f"clip_{i}.mp4", num_frames=20 + i)
+        lines.append(f"clip_{i},clip_{i}.mp4,train,clip number {i}")
+    (corpus / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = write_recipe(
+        tmp_path / "faults.yaml",
+        corpus,
+        streams={"logmel": {}, "hash": {}},
+        extract={
+            "shard_clips": 1,
+            "tables": str(disk.path / "tables"),
+            "pools": {stage: {"num_workers": 1} for stage in STAGES},
+        },
+    )
+    return TinyRun(corpus, recipe, tmp_path / "run", tmp_path / "home", ray_dir)
+
+
+def refused(run: TinyRun) -> str:
+    """Run an extraction that the storage stops; return all that it says on standard error."""
+    done = subprocess.run(
+        run.command("extract"),
+        env=run.environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and "ray" not in done.stderr.lower(), done.stderr
+    return done.stderr
+
+
+def pages(folder: Path) -> int:
+    """Pages that a file system in memory needs for a folder: one at least per file or folder."""
+    return sum(1 + path.stat().st_size // PAGE_BYTES for path in folder.rglob("*"))
+
+
+def test_a_full_disk_is_one_line_and_what_is_done_is_kept(run, disk, tmp_path):
+    whole = tmp_path / "whole"
+    undisturbed = TinyRun(run.corpus, run.recipe, whole, run.home, run.ray_dir)
+    undisturbed.json("extract", "-o", f"extract.tables={whole / 'tables'}")
+    expected = contents(whole)
+    assert len(expected["status"]) == NUM_ROWS
+
+    disk.mount(f"size={pages(whole / 'tables') * 2 // 3 * PAGE_BYTES}")
+    said = refused(run)
+    assert "No space left on device (3 tries)" in said
+    assert "what is done is kept" in said
+    tables = disk.path / "tables"
+    files: list[Any] = [path for path in tables.rglob("*") if path.is_file()]
+    assert files and all(path.suffix == ".parquet" for path in files), "a rest of a failed write"
+    for path in files:
+        pq.ParquetFile(path).read()
+    kept = len(rows(tables / "status"))
+    assert 0 < kept < NUM_ROWS
+
+    disk.remount("size=16m")
+    result = run.json("extract")
+    assert sum(result["computed"].values()) == NUM_ROWS - kept
+    assert contents(disk.path) == expected
+    assert set(run.json("extract")["computed"].values()) == {0}
+
+
+def test_a_read_only_disk_is_refused_before_anything_runs(run, disk):
+    disk.mount("size=16m,ro")
+    said = refused(run)
+    assert "could not make" in said and "Read-only file system" in said
+    assert list(disk.path.iterdir()) == []
+    disk.remount("rw")
+    run.json("extract", "-o", "streams={hash: {}}")
+    disk.remount("ro")
+    said = refused(run)
+    assert f"{disk.path}/tables" in said and "Read-only file system" in said
