@@ -72,6 +72,7 @@ def check_corpus(config: Corpus, corpus: CorpusClips) -> list[Finding]:
         *_implausible(clips, media, max_length_s=MAX_UTTERANCE_S if is_meld else MAX_LENGTH_S),
     ]
     if media is None:
+        findings += _no_clock(config, clips)
         findings += _no_length(clips)
     else:
         findings += _missing(clips, media, all_needed=config.kind == "cexpr-challenge")
@@ -183,6 +184,12 @@ def _unreadable(clips: list[Clip], media: Media) -> Iterator[Finding]:
     yield from _finding(WARNING, "unreadable", broken, "media cannot be opened", advice)
 
 
+def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:
+    if config.clock_hz is None and clips:
+        what, advice = "clips have no clock", "no stream reads the media: set corpus.clock_hz"
+        yield Finding(ERROR, "no_clock", len(clips), what, (), advice)
+
+
 def _no_length(clips: list[Clip]) -> Iterator[Finding]:
     unknown = [clip.clip_id for clip in clips if _stated_s(clip) is None]
     advice = "text alone needs duration_s, or start_s and end_s: they will be rejected"
@@ -241,8 +248,8 @@ def _length_s(clip: Clip, media: Media | None) -> float | None:
 
 
 def _stated_s(clip: Clip) -> float | None:
-    if clip.start_s is not None and clip.end_s is not None:
-        return clip.end_s - clip.start_s
+    if clip.duration_s is None and clip.end_s is not None:
+        return clip.end_s - (clip.start_s or 0.0)
     return clip.duration_s
 
 

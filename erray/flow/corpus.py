@@ -12,9 +12,9 @@ from erray.encoders import make_encoder
 
 
 def needs_media(recipe: Recipe) -> bool:
-    """Whether anything reads the media: a stream of face or voice, or the frames' own clock."""
+    """Whether a stream reads the media; a recipe that names no streams yet may come to."""
     modalities = {make_encoder(name, opts).modality for name, opts in recipe.streams.items()}
-    return modalities != {"text"} or recipe.corpus.clock_hz is None
+    return modalities != {"text"}
 
 
 def recipe_corpus(recipe: Recipe, out: Path, *, touch: bool = True) -> CorpusClips:

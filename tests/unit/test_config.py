@@ -51,6 +51,42 @@ def test_an_override_sets_one_value(override, read, value):
         assert getattr(recipe, section) == getattr(load_recipe("demo"), section)
 
 
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ({"kind": "meld", "manifest": "a.csv"}, "manifest is read by kind manifest only, not by m"),
+        ({"annotations": "a"}, "annotations is read by kind meld, cexpr, cexpr-challenge only"),
+        ({"kind": "cexpr-challenge", "protocol": "published"}, "protocol is read by kind manifest"),
+        ({"kind": "meld", "fold": 1}, "fold is read by kind cexpr only, not by meld: remove it"),
+        ({"num_folds": 3}, "num_folds is read by kind cexpr only, not by manifest"),
+        ({"kind": "cexpr", "protocol": "published", "num_folds": 3}, "num_folds is not read under"),
+        ({"kind": "cexpr", "fold": 5}, "fold 5 must be below corpus.num_folds 5"),
+        ({"kind": "meld", "labels": "cexpr7"}, "labels of kind meld must be one of basic7, found"),
+        ({"kind": "cexpr", "labels": "basic7"}, "must be one of cexpr7, cexpr8, found 'basic7'"),
+    ],
+)
+def test_a_setting_that_the_kind_does_not_read_is_refused(corpus, message):
+    with pytest.raises(UserError, match=message):
+        parse_recipe({"corpus": corpus})
+
+
+@pytest.mark.parametrize(
+    ("corpus", "labels"),
+    [
+        ({}, "cexpr7"),
+        ({"labels": "basic7"}, "basic7"),
+        ({"kind": "meld"}, "basic7"),
+        ({"kind": "cexpr", "labels": "cexpr8", "fold": 4}, "cexpr8"),
+        ({"kind": "cexpr", "protocol": "published", "fold": 9}, "cexpr7"),
+        ({"kind": "cexpr-challenge", "annotations": "frames.txt"}, "cexpr7"),
+    ],
+)
+def test_every_kind_has_a_label_set(corpus, labels):
+    recipe = parse_recipe({"corpus": corpus})
+    assert recipe.corpus.label_set.name == labels
+    assert parse_recipe(recipe.model_dump()) == recipe
+
+
 def test_later_overrides_win_and_another_name_drops_the_options():
     assert load_recipe("demo", ["seed=1", "seed=2"]).seed == 2
     assert load_recipe("demo").model.options["leader"] == "hog"

@@ -37,6 +37,7 @@ def clips(draw):
         label=draw(st.none() | text),
         transcript=draw(st.none() | st.text(max_size=8)),
         words=draw(st.none() | words),
+        duration_s=draw(st.none() | st.floats(1e-3, 1e4)),
         file_sha256=draw(st.none() | text),
     )
 
@@ -64,6 +65,9 @@ def test_the_clips_table_has_a_column_per_field():
         ({"start_s": 2.0, "end_s": 2.0}, r"end_s is 2\.0"),
         ({"end_s": 0.0}, r"end_s is 0\.0"),
         ({"end_s": math.nan}, "end_s is nan"),
+        ({"duration_s": 0.0}, r"duration_s is 0\.0, expected more than 0"),
+        ({"duration_s": math.inf}, "duration_s is inf"),
+        ({"duration_s": math.nan}, "duration_s is nan"),
     ],
 )
 def test_an_impossible_clip_is_refused(changes, message):
