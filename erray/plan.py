@@ -21,7 +21,7 @@ from erray.records import DONE, Clip
 from erray.store import RunFolder, row_key
 
 TRACKS = "tracks"
-_TRACKS_VERSION = 1
+_TRACKS_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
-"""Face detection with MTCNN (Zhang et al. 2016) as packaged, with weights, by facenet-pytorch."""
+"""Face detection with the nets of MTCNN (Zhang et al. 2016) as facenet-pytorch packages them.
+
+Two ways to a face, both ending in the same measurement of :mod:`erray.faces.refine`: the search of
+a whole frame, and following, which only looks where a face is expected.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +21,14 @@ from PIL import Image
 
 from erray.errors import UserError
 from erray.faces.associate import Detections
+from erray.faces.boxes import uncovered
 
-PROPOSAL_THRESHOLDS = (0.6, 0.7)  # of the first two nets, as published
+if TYPE_CHECKING:
+    from erray.faces.cascade import Cascade
+
+# With one round after a prediction stride 5 costs a sixth less, and on blurred faces 5 per cent of
+# the landmarks are off by more than 3 per cent of the distance of the eyes, not 2.
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,12 @@ class DetectorConfig:
     """What the detector looks for, and how much it costs.
 
     Attributes:
-        min_face_px: side of the smallest face, in pixels of the given images. Halving it costs
-            about four times the time.
+        min_face_px: side of the smallest face, in pixels of the given images. Halving it makes
+            the search about four times as long.
         confidence: least score of the last net.
-        frame_side_px: images whose longer side exceeds this are scaled down for detection;
-            None: never.
-        batch_size: images per call of the nets.
+        frame_side_px: images whose longer side exceeds this are scaled down for the search;
+            None: never. Faces found are measured on the images as they are.
+        batch_size: images per search, fewer where they are large, see ``SEARCH_PIXELS``.
         device: a torch device; None: the GPU when there is one.
     """
 
@@ -53,19 +64,23 @@ class DetectorConfig:
             raise UserError(f"faces: expected batch_size of 1 or more, found {self.batch_size}")
 
 
+# Pixels of images searched in one batch: the first layers of P-Net make some 70 bytes of each
+# (at min_face_px 40), so that a batch of large images stays below 300 MB.
+SEARCH_PIXELS = 16 * 640 * 360
+
+
 class MtcnnDetector:
     """Upright images to the faces in them."""
 
     name = "mtcnn"
-    version = 1
+    version = 2
 
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self.weights_sha256 = mtcnn_weights_sha256()
-        self._nets: dict[int, Any] = {}
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Return the faces of each image, best score first, boxes clipped to the image.
+        """Search each image; return its faces, best score first, boxes clipped to the image.
 
         Args:
             images: uint8 RGB [H, W, 3], all of one size.
@@ -77,71 +92,100 @@ class MtcnnDetector:
         if len(shapes) > 1:
             raise ValueError(f"expected images of one size, found {sorted(shapes)}")
         found: list[Detections] = []
-        for first in range(0, len(images), self.config.batch_size):
-            found += self._detect(images[first : first + self.config.batch_size])
+        scale = self._scale(images[0]) if images else 1.0
+        num_pixels = images[0].shape[0] * images[0].shape[1] * scale**2 if images else 1
+        size = max(1, min(self.config.batch_size, int(SEARCH_PIXELS / num_pixels)))
+        for first in range(0, len(images), size):
+            found += self._search(images[first : first + size], scale)
         return found
 
-    def _detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        height_px, width_px = images[0].shape[:2]
-        scale = 1.0
-        if self.config.frame_side_px is not None:
-            scale = min(1.0, self.config.frame_side_px / max(height_px, width_px))
-        min_face_px = max(12, round(self.config.min_face_px * scale))
-        small_px = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-        if min(small_px) < min_face_px:
-            return [_in_pixels(None, None, None, 1.0, (width_px, height_px)) for _ in images]
-        if scale < 1.0:
-            images = [
-                np.asarray(Image.fromarray(image).resize(small_px, Image.Resampling.BOX))
-                for image in images
-            ]
-        nets = self._nets_for(min_face_px)
-        boxes, scores, points = nets.detect(np.stack(images), landmarks=True)
+    def follow(
+        self, images: Sequence[NDArray[np.uint8]], boxes_px: Sequence[NDArray[np.floating]]
+    ) -> list[Detections]:
+        """Measure faces where they are expected, at a small part of the cost of a search.
+
+        Args:
+            images: uint8 RGB [H, W, 3].
+            boxes_px: per image the boxes [N, 4] of the faces expected.
+
+        Returns:
+            Per image as many faces as boxes, in their order, boxes clipped to the image. A score
+            far below that of the faces found says that there is none.
+        """
+        image_of_K = np.repeat(np.arange(len(images)), [len(boxes_N4) for boxes_N4 in boxes_px])
+        boxes_K4 = np.concatenate([np.zeros((0, 4)), *boxes_px])
+        boxes_K4, points_K52, scores_K = self._cascade.measure(
+            images, image_of_K, boxes_K4, rounds=ROUNDS
+        )
         return [
-            _in_pixels(b, p, s, scale, (width_px, height_px))
-            for b, p, s in zip(boxes, points, scores, strict=True)
+            _detections(image, boxes_K4[mine], points_K52[mine], scores_K[mine])
+            for n, image in enumerate(images)
+            for mine in [np.flatnonzero(image_of_K == n)]
         ]
 
-    def _nets_for(self, min_face_px: int) -> Any:
-        """The three nets are built once per smallest face, which depends on the images' size."""
-        # here, because it takes seconds and a plan needs only the settings and the hash
+    def _scale(self, image_HWC: NDArray[np.uint8]) -> float:
+        side_px = self.config.frame_side_px
+        return 1.0 if side_px is None else min(1.0, side_px / max(image_HWC.shape[:2]))
+
+    def _search(self, images: Sequence[NDArray[np.uint8]], scale: float) -> list[Detections]:
+        found = self._cascade.search(
+            _scaled(images, scale),
+            min_face_px=round(self.config.min_face_px * scale),
+            confidence=self.config.confidence,
+        )
+        boxes_K4, points_K52, _ = self._cascade.measure(
+            images, found.image_of_K, found.boxes_K4 / scale, rounds=ROUNDS
+        )
+        faces = []
+        for n, image in enumerate(images):
+            mine = np.flatnonzero(found.image_of_K == n)
+            mine = mine[uncovered(boxes_K4[mine], found.scores_K[mine])]
+            one = _detections(image, boxes_K4[mine], points_K52[mine], found.scores_K[mine])
+            faces.append(_inside(one))
+        return faces
+
+    @cached_property
+    def _cascade(self) -> Cascade:
+        # here, because torch takes seconds and a plan needs only the settings and the hash
         import torch  # noqa: PLC0415
         from facenet_pytorch import MTCNN  # noqa: PLC0415
 
-        device = self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if min_face_px not in self._nets:
-            nets = MTCNN(
-                keep_all=True,
-                min_face_size=min_face_px,
-                thresholds=[*PROPOSAL_THRESHOLDS, self.config.confidence],
-                select_largest=False,
-                device=torch.device(device),
-            ).eval()
-            # pooling is several times faster so on a CPU, which is a fifth of the whole
-            self._nets[min_face_px] = nets.to(memory_format=torch.channels_last)
-        return self._nets[min_face_px]
+        from erray.faces.cascade import Cascade  # noqa: PLC0415
+
+        name = self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(name)
+        # pooling is several times faster so on a CPU
+        nets = MTCNN(device=device).eval().to(memory_format=torch.channels_last)
+        return Cascade(nets.pnet, nets.rnet, nets.onet, device)
 
 
-def _in_pixels(
-    boxes: NDArray | None,
-    points: NDArray | None,
-    scores: NDArray | None,
-    scale: float,
-    size_px: tuple[int, int],
+def _scaled(images: Sequence[NDArray[np.uint8]], scale: float) -> Sequence[NDArray[np.uint8]]:
+    if scale == 1.0:
+        return images
+    height_px, width_px = (max(1, round(side_px * scale)) for side_px in images[0].shape[:2])
+    return [
+        np.asarray(Image.fromarray(image).resize((width_px, height_px), Image.Resampling.BOX))
+        for image in images
+    ]
+
+
+def _detections(
+    image_HWC: NDArray[np.uint8], boxes_N4: NDArray, points_N52: NDArray, scores_N: NDArray
 ) -> Detections:
-    """Scale back to the given image, clip to it, drop what lies outside, best score first."""
-    if boxes is None or points is None or scores is None:
-        return Detections(
-            np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
-        )
-    limits = np.array([*size_px, *size_px], np.float32)
-    boxes_N4 = np.clip(np.asarray(boxes, np.float32) / np.float32(scale), 0, limits)
-    points_N52 = np.asarray(points, np.float32) / np.float32(scale)
-    scores_N = np.asarray(scores, np.float32)
-    inside = (boxes_N4[:, 2] - boxes_N4[:, 0] >= 1) & (boxes_N4[:, 3] - boxes_N4[:, 1] >= 1)
-    order = np.argsort(-scores_N, kind="stable")
-    order = order[inside[order]]
-    return Detections(boxes_N4[order], points_N52[order], scores_N[order])
+    height_px, width_px = image_HWC.shape[:2]
+    boxes_N4 = np.clip(boxes_N4, 0, [width_px, height_px, width_px, height_px])
+    return Detections(
+        boxes_N4.astype(np.float32), points_N52.astype(np.float32), scores_N.astype(np.float32)
+    )
+
+
+def _inside(found: Detections) -> Detections:
+    """Drop boxes of which less than a pixel is left within the frame."""
+    side_N2 = found.boxes_px_N4[:, 2:] - found.boxes_px_N4[:, :2]
+    inside_N = (side_N2 >= 1).all(axis=1)
+    return Detections(
+        found.boxes_px_N4[inside_N], found.landmarks_px_N52[inside_N], found.scores_N[inside_N]
+    )
 
 
 def mtcnn_weights_sha256() -> str:

@@ -83,5 +83,5 @@ def _crops_at(faces: ClipFaces, tick: int) -> list[bytes]:
     found = []
     for track in order:
         ticks_N, jpegs = faces.crops.get(track.track_id, (np.zeros(0, np.int32), []))
-        found += [jpegs[i] for i in np.flatnonzero(ticks_N == tick)]
+        found += [jpegs[i] for i in np.flatnonzero(ticks_N == tick).tolist()]
     return found

@@ -69,7 +69,10 @@ def test_a_scaled_down_search_answers_in_pixels_of_the_frame(portrait):
 
 
 def test_smallest_face_is_respected(portrait):
-    assert len(MtcnnDetector(DetectorConfig(min_face_px=199))([portrait])[0]) == 0
+    frame = np.full((400, 400, 3), 90, np.uint8)
+    frame[100:200, 150:250] = portrait[::2, ::2]
+    found = [len(MtcnnDetector(DetectorConfig(min_face_px=px))([frame])[0]) for px in (30, 120)]
+    assert found == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_no_images_and_images_of_two_sizes(detector):
 
 
 def test_identity_for_fingerprints(detector):
-    assert (detector.name, detector.version) == ("mtcnn", 1)
+    assert (detector.name, detector.version) == ("mtcnn", 2)
     assert detector.weights_sha256 == mtcnn_weights_sha256()
     assert len(detector.weights_sha256) == 64
 
