@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.text import Text
 
 from erray.cli.display import print_json, say, say_plainly, wrapped_table
 from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOption, resolve
@@ -56,9 +57,8 @@ def _show(corpus: CorpusClips, findings: list[Finding]) -> None:
     if not findings:
         say("[green]nothing is wrong")
         return
-    rows = [[f.level, f.code, str(f.count), f.words(), f.advice] for f in findings]
-    columns = ["level", "finding", "count", "what", "what to do"]
-    wrapped_table(columns, rows, styles=[_STYLES[f.level] for f in findings])
+    columns = ["level", "finding", "count", "what, and what to do"]
+    wrapped_table(columns, [_row(finding) for finding in findings])
 
 
 def _show_media(corpus: CorpusClips) -> None:
@@ -66,9 +66,17 @@ def _show_media(corpus: CorpusClips) -> None:
         say("no stream reads the media: they were not looked at")
         return
     there = [medium for medium in corpus.media.values() if medium is not None]
-    hours = sum(medium.duration_s or 0.0 for medium in there) / 3600
-    num_gb = sum(medium.num_bytes for medium in there) / 1e9
-    say(f"{len(there)} of {len(corpus.media)} media are there: {num_gb:.3g} GB, {hours:.3g} h")
+    minutes = sum(medium.duration_s or 0.0 for medium in there) / 60
+    num_mb = sum(medium.num_bytes for medium in there) / 1e6
+    say(f"{len(there)} of {len(corpus.media)} media are there: {num_mb:.1f} MB, {minutes:.1f} min")
+
+
+def _row(finding: Finding) -> list[Text]:
+    words = Text(finding.words())
+    if finding.advice:
+        words.append(f"\n{finding.advice}", style="dim")
+    level = Text(finding.level, style=_STYLES[finding.level])
+    return [level, Text(finding.code), Text(str(finding.count)), words]
 
 
 def _reasons(corpus: CorpusClips) -> list[tuple[int, str]]:

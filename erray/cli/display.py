@@ -35,13 +35,13 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     console.print(view)
 
 
-def wrapped_table(columns: list[str], rows: list[list[str]], *, styles: list[str]) -> None:
-    """A table of sentences, broken to the width of the screen; ``styles`` colours the rows."""
+def wrapped_table(columns: list[str], rows: list[list[Text]]) -> None:
+    """A table of sentences, broken to the width of the screen."""
     view = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in columns:
         view.add_column(name, header_style="dim", overflow="fold")
-    for row, style in zip(rows, styles, strict=True):
-        view.add_row(Text(row[0], style=style), *(Text(cell) for cell in row[1:]))
+    for row in rows:
+        view.add_row(*row)
     console.print(view)
 
 

@@ -179,7 +179,11 @@ def _missing(clips: list[Clip], media: Media, *, all_needed: bool) -> Iterator[F
 
 def _unreadable(clips: list[Clip], media: Media) -> Iterator[Finding]:
     found = {clip.media: media[clip.media] for clip in clips}
-    broken = [f"{name}: {m.problem}" for name, m in found.items() if m is not None and m.problem]
+    broken = [
+        f"{name} ({m.problem.partition(':')[0]})"
+        for name, m in found.items()
+        if m is not None and m.problem is not None
+    ]
     advice = "their clips will be rejected: replace the files if you can"
     yield from _finding(WARNING, "unreadable", broken, "media cannot be opened", advice)
 
@@ -219,32 +223,34 @@ def _against_headers(clips: list[Clip], media: Media) -> Iterator[Finding]:
     """Stated lengths and spans that do not fit the medium."""
     differs, outside = [], []
     for clip in clips:
-        header_s = _header_s(clip, media)
-        if header_s is None:
+        header = _header(clip, media)
+        if header is None:
             continue
+        start_s, end_s = header
         if clip.start_s is None and clip.end_s is None and clip.duration_s is not None:
             far_s = max(_FAR_S, _FAR_SHARE * clip.duration_s)
-            if abs(header_s - clip.duration_s) > far_s:
-                differs.append(f"{clip.clip_id} {header_s:.3g} s, not {clip.duration_s:.3g} s")
+            if abs(end_s - start_s - clip.duration_s) > far_s:
+                found_s = end_s - start_s
+                differs.append(f"{clip.clip_id} is {found_s:.3g} s, not {clip.duration_s:.3g} s")
         last_s = max(clip.start_s or 0.0, clip.end_s or 0.0)
-        if last_s > header_s + _SPAN_SLACK_S:
-            outside.append(f"{clip.clip_id} to {last_s:.6g} s of {header_s:.6g} s")
+        if last_s > end_s + _SPAN_SLACK_S:
+            outside.append(f"{clip.clip_id} goes to {last_s:.6g} s of {end_s:.6g} s")
     advice = "look at them: a wrong cut, or a wrong file"
-    yield from _finding(
-        WARNING, "length_differs", differs, "media differ from their length", advice
-    )
+    what = "media differ from the length that the corpus states"
+    yield from _finding(WARNING, "length_differs", differs, what, advice)
     advice = "correct start_s and end_s: they are cut, or rejected where nothing is left"
     yield from _finding(WARNING, "span_outside", outside, "spans leave their medium", advice)
 
 
 def _length_s(clip: Clip, media: Media | None) -> float | None:
     """The clip's length, by its span, by the medium's header, by what the corpus states."""
-    if clip.end_s is not None:
-        return clip.end_s - (clip.start_s or 0.0)
-    header_s = _header_s(clip, media)
-    if header_s is not None:
-        return max(header_s - (clip.start_s or 0.0), 0.0)
-    return clip.duration_s
+    header = _header(clip, media)
+    if clip.end_s is None and header is None:
+        return clip.duration_s
+    first_s, last_s = header or (0.0, 0.0)
+    start_s = first_s if clip.start_s is None else clip.start_s
+    end_s = last_s if clip.end_s is None else clip.end_s
+    return max(end_s - start_s, 0.0)
 
 
 def _stated_s(clip: Clip) -> float | None:
@@ -253,6 +259,9 @@ def _stated_s(clip: Clip) -> float | None:
     return clip.duration_s
 
 
-def _header_s(clip: Clip, media: Media | None) -> float | None:
+def _header(clip: Clip, media: Media | None) -> tuple[float, float] | None:
+    """First and last time of the medium by its header, None where it has no length."""
     medium = None if media is None else media[clip.media]
-    return None if medium is None else medium.duration_s
+    if medium is None or medium.duration_s is None:
+        return None
+    return medium.start_s, medium.start_s + medium.duration_s

@@ -22,15 +22,15 @@ import pyarrow.parquet as pq
 
 from erray.corpora.media_root import resolve_media
 from erray.errors import MediaError
-from erray.media import Decoder
+from erray.media import Decoder, MediaFacts, MediaLimits
 
 _HASH_THREADS = 8
 _PROBE_THREADS = 4
 _TIME_STAMP_GRAIN_NS = 2_000_000_000  # of FAT, the coarsest file system in use
 _SAVE_EVERY_S = 30.0
 
-Probe = Callable[[Path], float | None]
-"""The length of a medium by its header in seconds, None without one; raises MediaError."""
+Probe = Callable[[Path], MediaFacts]
+"""What the header of a medium says; raises MediaError for one that cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class ScannedMedium:
         path: absolute, links followed.
         mtime_ns: last change, when the scan began to read it.
         scanned_ns: when that was.
-        probed: whether its header was read; else ``duration_s`` and ``problem`` mean nothing.
+        probed: whether its header was read; else what follows means nothing.
+        start_s: first time on the medium's own clock.
         duration_s: length by its header, None where the header has none.
         problem: why it cannot be opened, None if it can.
     """
@@ -52,6 +53,7 @@ class ScannedMedium:
     scanned_ns: int
     sha256: str
     probed: bool = False
+    start_s: float = 0.0
     duration_s: float | None = None
     problem: str | None = None
 
@@ -64,6 +66,7 @@ _SCHEMA = pa.schema(
         ("scanned_ns", pa.int64()),
         ("sha256", pa.string()),
         ("probed", pa.bool_()),
+        ("start_s", pa.float64()),
         ("duration_s", pa.float64()),
         ("problem", pa.string()),
     ]
@@ -100,15 +103,15 @@ def scan_media(
 
 
 @contextmanager
-def header_probe() -> Iterator[Probe]:
+def header_probe(limits: MediaLimits | None = None) -> Iterator[Probe]:
     """Yield a probe that opens media in child processes, one for each thread that calls it."""
     local, decoders = threading.local(), list[Decoder]()
 
-    def probe(path: Path) -> float | None:
+    def probe(path: Path) -> MediaFacts:
         if not hasattr(local, "decoder"):
-            local.decoder = Decoder()
+            local.decoder = Decoder(limits)
             decoders.append(local.decoder)
-        return local.decoder.probe(path).duration_s
+        return local.decoder.probe(path)
 
     try:
         yield probe
@@ -186,9 +189,13 @@ def _is_trusted(known: ScannedMedium, state: os.stat_result) -> bool:
 
 
 def _probed(path: Path, known: ScannedMedium | None, probe: Probe) -> ScannedMedium | None:
-    if known is None or known.probed:
+    # what could not be opened is tried again: the limits of media may be others now
+    if known is None or (known.probed and known.problem is None):
         return known
     try:
-        return replace(known, probed=True, duration_s=probe(path))
+        facts = probe(path)
     except MediaError as error:
         return replace(known, probed=True, problem=str(error))
+    return replace(
+        known, probed=True, start_s=facts.start_s, duration_s=facts.duration_s, problem=None
+    )

@@ -1,4 +1,4 @@
-"""The corpus of a recipe: its clips, what their media hold, and what is wrong with it."""
+"""The corpus of a recipe: its clips, and what their media hold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from pathlib import Path
 from erray.config import Recipe
 from erray.corpora import CorpusClips, read_corpus
 from erray.corpora.scan import header_probe
-from erray.encoders import make_encoder
-
-
-def needs_media(recipe: Recipe) -> bool:
-    """Whether a stream reads the media; a recipe that names no streams yet may come to."""
-    modalities = {make_encoder(name, opts).modality for name, opts in recipe.streams.items()}
-    return modalities != {"text"}
+from erray.plan import Plan
 
 
 def recipe_corpus(recipe: Recipe, out: Path, *, touch: bool = True) -> CorpusClips:
@@ -27,10 +21,13 @@ def recipe_corpus(recipe: Recipe, out: Path, *, touch: bool = True) -> CorpusCli
     Raises:
         UserError: what the corpus' reader refuses.
     """
-    with header_probe() if touch else nullcontext() as probe:
+    plan = Plan(recipe)
+    # a recipe that names no streams yet may come to read the media
+    needs_media = plan.reads_media or not recipe.streams
+    with header_probe(plan.limits) if touch else nullcontext() as probe:
         return read_corpus(
             recipe.corpus,
-            needs_media=needs_media(recipe),
+            needs_media=needs_media,
             probe=probe,
             cache=out / "cache" / "media.parquet",
             keep=touch,

@@ -19,11 +19,13 @@ class MediaFacts:
         duration_s: None where the header has no duration.
         num_video: video streams; cover pictures do not count.
         num_audio: sound streams.
+        start_s: first time on the medium's own clock, 0 where the header has none.
     """
 
     duration_s: float | None
     num_video: int
     num_audio: int
+    start_s: float = 0.0
 
 
 def read_facts(path: str | Path, *, limits: MediaLimits | None = None) -> MediaFacts:
@@ -35,4 +37,5 @@ def read_facts(path: str | Path, *, limits: MediaLimits | None = None) -> MediaF
     with opened(Path(path), limits or MediaLimits()) as container:
         duration_s = None if container.duration is None else container.duration / av.time_base
         num_video = sum(not is_cover_picture(stream) for stream in container.streams.video)
-        return MediaFacts(duration_s, num_video, len(container.streams.audio))
+        start_s = (container.start_time or 0) / av.time_base
+        return MediaFacts(duration_s, num_video, len(container.streams.audio), start_s)

@@ -17,8 +17,8 @@ def clip(name, split="train", **fields):
     return Clip(**{"clip_id": name, "media": f"{name}.mp4", "split": split, "group": name} | fields)
 
 
-def medium(sha256, duration_s=3.0, problem=None):
-    return ScannedMedium(sha256, 1, 0, 0, sha256, True, duration_s, problem)
+def medium(sha256, duration_s=3.0, problem=None, *, start_s=0.0):
+    return ScannedMedium(sha256, 1, 0, 0, sha256, True, start_s, duration_s, problem)
 
 
 def check(*clips, media=None, kind="manifest", warnings=(), needs_media=True, **settings):
@@ -99,7 +99,7 @@ def test_the_challenge_needs_every_medium():
 def test_media_that_cannot_be_opened_are_a_warning_with_their_reason():
     found = check(clip("a"), media={"a.mp4": medium("1", None, "not_media: no film")})
     assert list(found) == ["unreadable"]
-    assert found["unreadable"].examples == ("a.mp4: not_media: no film",)
+    assert found["unreadable"].examples == ("a.mp4 (not_media)",)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,14 @@ def test_implausible_lengths_are_warnings(fields, header_s, expected):
     found = check(clip("a", **fields), media={"a.mp4": medium("1", header_s)})
     assert sorted(found) == expected
     assert {finding.level for finding in found.values()} <= {WARNING}
+
+
+def test_spans_are_on_the_clock_of_the_medium():
+    late = {"a.mp4": medium("1", 3.0, start_s=8.0)}
+    assert check(clip("a", start_s=8.5, end_s=11.0), media=late) == {}
+    assert check(clip("a", start_s=10.8), media=late) == {}
+    assert list(check(clip("a", start_s=10.95), media=late)) == ["too_short"]
+    assert list(check(clip("a", end_s=11.6), media=late)) == ["span_outside"]
 
 
 def test_an_utterance_of_minutes_is_implausible_in_meld():

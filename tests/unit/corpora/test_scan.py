@@ -10,6 +10,7 @@ import pytest
 from erray.corpora import scan
 from erray.corpora.scan import header_probe, scan_media
 from erray.errors import MediaError
+from erray.media import MediaFacts
 from tests.unit.media_files import write_video
 
 LONG_AGO_NS = 1_000_000_000 * 10**9
@@ -26,7 +27,7 @@ class CountingProbe:
         self.asked.append(path.name)
         if path.read_bytes().startswith(b"bad"):
             raise MediaError("not_media: no film")
-        return float(path.stat().st_size)
+        return MediaFacts(float(path.stat().st_size), 1, 0)
 
 
 @pytest.fixture
@@ -106,10 +107,12 @@ def test_a_file_that_went_away_is_forgotten(root, cache):
 def test_media_that_cannot_be_opened_have_a_reason(root, cache):
     write(root / "c", b"bad")
     probe = CountingProbe()
-    for _ in range(2):
+    for times_asked in (1, 2):  # again, since the limits may be others then
         found = scan_media(str(root), ["a", "c"], probe=probe, cache=cache)
         assert (found["c"].duration_s, found["c"].problem) == (None, "not_media: no film")
-    assert probe.asked.count("c") == 1
+        assert (probe.asked.count("a"), probe.asked.count("c")) == (1, times_asked)
+    found = scan_media(str(root), ["c"], probe=lambda _: MediaFacts(2.0, 1, 0, 8.0), cache=cache)
+    assert (found["c"].start_s, found["c"].duration_s, found["c"].problem) == (8.0, 2.0, None)
 
 
 def test_a_probe_comes_later_to_what_was_only_hashed(root, cache, hashed):
@@ -131,7 +134,7 @@ def test_an_interrupted_scan_keeps_what_it_has(root, cache):
     def interrupted(path):
         if path.name == "b":
             raise KeyboardInterrupt
-        return 1.0
+        return MediaFacts(1.0, 1, 0)
 
     with pytest.raises(KeyboardInterrupt):
         scan_media(str(root), ["a", "b"], probe=interrupted, cache=cache)
@@ -150,9 +153,11 @@ def test_a_file_that_may_not_be_read_is_as_good_as_missing(root, monkeypatch):
 
 def test_real_headers_are_read_in_a_child_process(tmp_path):
     write_video(tmp_path / "film.mp4", [40 * i for i in range(NUM_FRAMES)])
+    write_video(tmp_path / "late.mkv", [8000 + 40 * i for i in range(NUM_FRAMES)])
     (tmp_path / "text.mp4").write_text("Not a film.\n")
     with header_probe() as probe:
-        found = scan_media(str(tmp_path), ["film.mp4", "text.mp4"], probe=probe)
+        found = scan_media(str(tmp_path), ["film.mp4", "late.mkv", "text.mp4"], probe=probe)
     assert found["film.mp4"].duration_s == pytest.approx(0.04 * NUM_FRAMES, abs=0.041)
+    assert (found["film.mp4"].start_s, found["late.mkv"].start_s) == (0.0, 8.0)
     assert found["text.mp4"].duration_s is None
     assert found["text.mp4"].problem.startswith("not_media")
