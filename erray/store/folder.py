@@ -48,7 +48,8 @@ class Folder:
     def check_writable(self) -> None:
         """Write a small file and remove it again."""
         name = f".probe-{uuid.uuid4().hex[:8]}"
-        self.write(name, lambda file: file.write(b"erray"))
+        self.create()
+        self.attempt("write to", lambda: self._put(name, lambda file: file.write(b"erray")))
         self.remove([name])
 
     def files(self) -> list[str]:
@@ -64,9 +65,8 @@ class Folder:
 
         ``content`` is called again when the storage fails.
         """
-        write = self._upload if _is_object_storage(self.open()[0]) else self._write_and_rename
         self.create()
-        self.attempt(f"write {name} to", lambda: write(name, content))
+        self.attempt(f"write {name} to", lambda: self._put(name, content))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; one that is gone already is no failure."""
@@ -116,6 +116,10 @@ class Folder:
         except FileNotFoundError:
             return []
         return sorted(path for path in paths if not path.rsplit("/", 1)[-1].startswith("."))
+
+    def _put(self, name: str, content: Callable[[Any], object]) -> None:
+        put = self._upload if _is_object_storage(self.open()[0]) else self._write_and_rename
+        put(name, content)
 
     def _write_and_rename(self, name: str, content: Callable[[Any], object]) -> None:
         fs, root = self.open()

@@ -161,7 +161,7 @@ def test_an_upload_that_fails_is_never_seen(bucket, num_bytes):
 
 def test_storage_that_is_not_there_is_one_line(bucket, monkeypatch):
     monkeypatch.setattr(folder_module, "_PAUSES_S", (0.0, 0.0))
-    with pytest.raises(UserError, match=r"could not write .* s3://absent/run: .*bucket"):
+    with pytest.raises(UserError, match=r"could not write to s3://absent/run: .*bucket"):
         RunFolder("/nowhere", "s3://absent/run").check_writable()
     with socket.socket() as unused:  # bound, but nobody listens
         unused.bind(("127.0.0.1", 0))
