@@ -102,7 +102,7 @@ def test_models_md_has_every_option_with_its_default(name):
     assert documented(rows(text)) == options(MODELS[name].config_class)
 
 
-@pytest.mark.parametrize("page", ["recipes.md", "../README.md"])
+@pytest.mark.parametrize("page", ["recipes.md", "corpora.md", "../README.md"])
 def test_recipes_on_the_pages_are_recipes(page):
     blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
     assert blocks
