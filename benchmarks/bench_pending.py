@@ -7,66 +7,51 @@ extraction: it writes the clips table, computes every key, reads every state, fi
 pending, checks that no clip is lost, and must not start Ray. Memory is the process' peak; the
 clips themselves, which any caller holds, are part of it and stated apart.
 
-    .venv/bin/python benchmarks/bench_pending.py [--clips N ...] [--save]
+The table of a million clips is 333,336 files before they are merged: a quarter of an hour.
+
+    .venv/bin/python benchmarks/bench_pending.py [--clips 10000 1000000] [--save]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 import erray.extraction
 from erray.config import Recipe, parse_recipe
 from erray.extraction import Extractor
 from erray.plan import TRACKS, Plan
 from erray.records import DONE, Clip
-from erray.run_record import git_commit
 from erray.store import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
-CLIPS = (10_000, 1_000_000)
+CLIPS = (10_000,)
 TICKS = 100
-MEBIBYTE = 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, nargs="+", default=CLIPS, help="sizes of the table")
-    parser.add_argument(
-        "--save", action="store_true", help="write the result to benchmarks/results"
-    )
+    parser.add_argument("--save", action="store_true", help="keep the result in results/")
     parser.add_argument("--extract", help=argparse.SUPPRESS)  # the process that is measured
     arguments = parser.parse_args()
     if arguments.extract:
         json.dump(extract(arguments.extract, arguments.clips[0]), sys.stdout)
         return
-    result = {
-        "benchmark": "pending",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": git_commit(Path(__file__).parent),
-        "machine": machine(),
+    from measure import report  # noqa: PLC0415 torch would count among the memory measured
+
+    content = {
         "streams": list(recipe().streams),
         "ticks_per_clip": TICKS,
         "tables": [measure(num_clips) for num_clips in arguments.clips],
     }
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-    if arguments.save:
-        path = RESULTS / f"pending-{result['date']}.json"
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report("pending", content, save=arguments.save)
 
 
 def measure(num_clips: int) -> dict[str, Any]:
@@ -160,22 +145,10 @@ def no_ray() -> None:
     raise AssertionError("Ray was started, so something was pending")
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "pyarrow": pa.__version__,
-    }
-
-
 def peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // MEBIBYTE
+    """Most memory that this process held; getrusage would count its parent's at the start, too."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
 if __name__ == "__main__":

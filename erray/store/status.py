@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from erray.records import DONE
 from erray.store.tables import Table
 
-MERGE_FROM = 500
+MERGE_FROM = 100
 _MERGED = re.compile(r"/merged-(\d+)\.parquet$")
 _MERGE_SHARDS = 2_000
 _MERGE_BYTES = 64 * 2**20
