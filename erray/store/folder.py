@@ -41,7 +41,7 @@ class Folder:
 
     def create(self) -> None:
         """Make the folder; object storage has none and needs none."""
-        fs, root = self.open()
+        fs, root = self.storage()
         if not _is_object_storage(fs):
             self.attempt("make", lambda: fs.makedirs(root, exist_ok=True))
 
@@ -58,7 +58,7 @@ class Folder:
 
     def file(self, name: str) -> str:
         """Path of the file ``name`` as the storage names it."""
-        return f"{self.open()[1]}/{name}"
+        return f"{self.storage()[1]}/{name}"
 
     def write(self, name: str, content: Callable[[Any], object]) -> None:
         """Make the file ``name`` of what ``content`` writes to the binary file it is given.
@@ -70,14 +70,14 @@ class Folder:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; one that is gone already is no failure."""
-        fs, root = self.open()
+        fs, root = self.storage()
         paths = [f"{root}/{name}" for name in names]
         if paths:
             self.attempt("remove files of", lambda: _remove(fs, paths))
 
     def clear(self) -> None:
         """Remove the folder with all that is in it."""
-        fs, root = self.open()
+        fs, root = self.storage()
         self.attempt("remove", lambda: fs.exists(root) and fs.rm(root, recursive=True))
 
     def attempt(self, deed: str, action: Callable[[], T]) -> T:
@@ -95,7 +95,7 @@ class Folder:
                 time.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def open(self) -> tuple[Any, str]:
+    def storage(self) -> tuple[Any, str]:
         """Return the file system and the folder's path on it."""
         try:
             fs, root = fsspec.core.url_to_fs(self.path)
@@ -109,7 +109,7 @@ class Folder:
         return fs, root
 
     def _files(self) -> list[str]:
-        fs, root = self.open()
+        fs, root = self.storage()
         fs.invalidate_cache(root)  # object storage remembers listings, other processes write
         try:
             paths = fs.ls(root, detail=False)
@@ -118,11 +118,11 @@ class Folder:
         return sorted(path for path in paths if not path.rsplit("/", 1)[-1].startswith("."))
 
     def _put(self, name: str, content: Callable[[Any], object]) -> None:
-        put = self._upload if _is_object_storage(self.open()[0]) else self._write_and_rename
+        put = self._upload if _is_object_storage(self.storage()[0]) else self._write_and_rename
         put(name, content)
 
     def _write_and_rename(self, name: str, content: Callable[[Any], object]) -> None:
-        fs, root = self.open()
+        fs, root = self.storage()
         temporary = f"{root}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             with fs.open(temporary, "wb") as file:
@@ -134,7 +134,7 @@ class Folder:
             raise
 
     def _upload(self, name: str, content: Callable[[Any], object]) -> None:
-        fs, root = self.open()
+        fs, root = self.storage()
         file = fs.open(f"{root}/{name}", "wb", autocommit=False)
         try:
             content(file)

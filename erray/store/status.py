@@ -9,7 +9,8 @@ same. Only one process at a time may merge, and nobody while another scans.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ MERGE_FROM = 100
 _MERGED = re.compile(r"/merged-(\d+)\.parquet$")
 _MERGE_SHARDS = 2_000
 _MERGE_BYTES = 64 * 2**20
+_NUM_READERS, _NUM_AHEAD = 8, 64
 
 
 @dataclass(frozen=True)
@@ -85,23 +87,30 @@ class StatusTable(Table):
             self.write(f"merged-{number:06d}.parquet", _by_fingerprint(parts))
             self.folder.remove(names)
 
-    def _groups(self, paths: Iterable[str]) -> Iterator[tuple[list[str], list[pa.Table]]]:
+    def _groups(self, paths: Sequence[str]) -> Iterator[tuple[list[str], list[pa.Table]]]:
         names: list[str] = []
         parts: list[pa.Table] = []
         num_bytes = 0
-        for path in paths:
+        for path, part in self._read_ahead(paths):
             names.append(path.rsplit("/", 1)[-1])
-            parts.append(self._read_whole(path))
-            num_bytes += parts[-1].nbytes
+            parts.append(part)
+            num_bytes += part.nbytes
             if len(parts) == _MERGE_SHARDS or num_bytes >= _MERGE_BYTES:
                 yield names, parts
                 names, parts, num_bytes = [], [], 0
         if parts:
             yield names, parts
 
+    def _read_ahead(self, paths: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Read some shards at a time: each is a few requests where they lie in object storage."""
+        with ThreadPoolExecutor(_NUM_READERS) as readers:
+            for first in range(0, len(paths), _NUM_AHEAD):
+                ahead = paths[first : first + _NUM_AHEAD]
+                yield from zip(ahead, readers.map(self._read_whole, ahead), strict=True)
+
     def _read_whole(self, path: str) -> pa.Table:
         """Read all of one small shard: half the time of a read that can choose rows."""
-        fs, _ = self.folder.open()
+        fs, _ = self.folder.storage()
 
         def read() -> pa.Table:
             with fs.open(path, "rb") as file:

@@ -121,7 +121,7 @@ class Table:
     def scan(self, *, keys: Iterable[str], shards: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows with one of ``keys``, a row group in memory at a time."""
         wanted = pa.array(set(keys), pa.string())
-        fs, _ = self.folder.open()
+        fs, _ = self.folder.storage()
         for path in shards:
             with fs.open(path, "rb") as file:
                 for group in pq.ParquetFile(file).iter_batches(batch_size=_SCAN_ROWS):
@@ -140,7 +140,7 @@ class Table:
         return Folder(self.path)
 
     def _read(self, path: str, columns: list[str], filters: list[tuple[str, str, Any]]) -> pa.Table:
-        fs, _ = self.folder.open()
+        fs, _ = self.folder.storage()
         return pq.read_table(
             path,
             columns=columns,

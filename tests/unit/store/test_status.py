@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from erray.records import CROP_SCHEMA, DONE, REJECTED, STATUS_SCHEMA
 from erray.store import ShardPlaces, StatusTable, Table
+from erray.store import folder as folder_module
 from erray.store import status as status_module
 from erray.store.folder import Folder
 
@@ -139,6 +140,22 @@ def test_a_merge_that_is_killed_costs_no_row(table, monkeypatch):
     table.merge(least=2)
     assert names(table) == ["merged-000001.parquet", "merged-000002.parquet"]
     assert table.latest(columns=["key"]).num_rows == 6
+
+
+def test_a_reader_that_meets_a_merge_lists_the_shards_again(table, monkeypatch):
+    monkeypatch.setattr(folder_module, "_PAUSES_S", (0.0, 0.0))
+    many(table, 4)
+    expected, files = table.states("f-hog"), Folder.files
+
+    def stale(folder: Folder) -> list[str]:
+        monkeypatch.setattr(Folder, "files", files)
+        listed = files(folder)
+        table.merge(least=2)
+        return listed
+
+    monkeypatch.setattr(Folder, "files", stale)
+    assert table.states("f-hog") == expected
+    assert names(table) == ["merged-000001.parquet"]
 
 
 def test_a_rejection_after_a_merge_is_the_later_one(table):
