@@ -29,19 +29,19 @@ def resolve_media(root: str, media: str) -> Path:
     """Return the path of ``media`` below ``root``, links followed.
 
     Raises:
-        ValueError: an absolute path, a URL, a path (or link) that leads outside ``root``, or a
+        UserError: an absolute path, a URL, a path (or link) that leads outside ``root``, or a
             name that the file system refuses.
     """
     if Path(media).is_absolute() or ":" in media.split("/", 1)[0]:
-        raise ValueError(f"media {media!r} must be a path relative to the corpus root")
+        raise UserError(f"media {media!r} must be a path relative to the corpus root")
     base = Path(root).resolve()
     try:
         path = (base / media).resolve()
         path.exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
-        raise ValueError(f"media {media!r} is not a usable path: {error}") from None
+        raise UserError(f"media {media!r} is not a usable path: {error}") from None
     if not path.is_relative_to(base):
-        raise ValueError(f"media {media!r} leads outside the corpus root")
+        raise UserError(f"media {media!r} leads outside the corpus root: put it below")
     return path
 
 
@@ -51,7 +51,7 @@ def find_medium(root: str, stems: Sequence[str]) -> str:
     Where there is none: the first stem as an .mp4 file, which is then reported as missing.
 
     Raises:
-        ValueError: as :func:`resolve_media`.
+        UserError: as :func:`resolve_media`.
     """
     for stem in stems:
         for suffix in _SUFFIXES:

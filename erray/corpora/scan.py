@@ -91,7 +91,7 @@ def scan_media(
         keep: write the results to ``cache``; without, nothing on the disk changes.
 
     Raises:
-        ValueError: a medium outside ``root``.
+        UserError: a medium outside ``root``.
     """
     paths = {name: resolve_media(root, name) for name in sorted(set(media))}
     known = _Known(cache, keep=keep)

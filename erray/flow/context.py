@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from erray.config import Recipe, fingerprint
@@ -124,8 +125,11 @@ class Flow:
     @cached_property
     def data_fingerprint(self) -> str:
         """Name of the clips by content: media hashes, spans, splits, labels, transcripts."""
-        rows = [asdict(replace(c, media=c.file_sha256 or c.media)) for c in self.clips]
-        return fingerprint(sorted(rows, key=lambda row: str(row["clip_id"])))
+        spans = ("start_s", "end_s", "duration_s")
+        content = attrgetter(
+            "clip_id", "file_sha256", *spans, "split", "group", "label", "transcript"
+        )
+        return fingerprint(sorted(map(content, self.clips), key=lambda row: str(row[0])))
 
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""

@@ -70,7 +70,10 @@ def test_the_overview_names_every_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-r", "absent"], "no recipe named 'absent'; expected a .yaml file or one of: demo"),
+        (
+            ["-r", "absent"],
+            "no recipe named 'absent'; expected a .yaml file or one of: cexpr, demo",
+        ),
         (["-r", "absent.yaml"], "no recipe file absent.yaml: give an existing .yaml file"),
         (["-r", "demo", "-o", "train.epoch=3"], "unknown key train.epoch; valid keys here:"),
         (["-r", "demo", "-o", "train.epochs"], "'train.epochs': expected section.key=value"),

@@ -156,6 +156,15 @@ def test_a_split_without_a_folder_says_what_was_looked_for(root):
     assert "train_splits" not in str(caught.value)
 
 
+def test_clips_behind_a_link_that_leads_outside_are_refused(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "dia0_utt0.mp4").write_bytes(b"secret")
+    for name in SPLITS:
+        (root / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"media 'dev/dia0_utt0.mp4' leads outside the corpus root"):
+        read_corpus(Corpus(kind="meld", root=str(root)), needs_media=True)
+
+
 @pytest.mark.parametrize(
     ("start", "end"),
     [
