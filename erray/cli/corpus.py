@@ -14,7 +14,7 @@ from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOptio
 
 if TYPE_CHECKING:
     from erray.corpora import CorpusClips
-    from erray.corpora.check import Finding
+    from erray.corpora.findings import Finding
 
 corpus_app = typer.Typer(help="Look at a corpus before anything is extracted from it.")
 _STYLES = {"error": "red", "warning": "yellow"}
@@ -33,7 +33,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with a corpus. Exit code 2 where an extraction would refuse it."""
-    from erray.corpora.check import ERROR, check_corpus
+    from erray.corpora.check import check_corpus
+    from erray.corpora.findings import ERROR
     from erray.flow.corpus import recipe_corpus
 
     loaded, folder = resolve(recipe, override, out)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from erray.config import Corpus
 from erray.corpora.clips import CorpusClips
+from erray.corpora.findings import ERROR, WARNING, Finding, about
 from erray.corpora.meld import MAX_UTTERANCE_S
 from erray.corpora.scan import ScannedMedium
-from erray.errors import UserError
 from erray.records import Clip
-
-ERROR, WARNING = "error", "warning"
 
 Media = Mapping[str, ScannedMedium | None]
 
@@ -27,37 +24,6 @@ MIN_LENGTH_S, MAX_LENGTH_S = 0.1, 600.0
 
 _FAR_SHARE, _FAR_S = 0.5, 1.0
 _SPAN_SLACK_S = 0.5  # headers round, and sound and pictures end at different times
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is wrong.
-
-    Attributes:
-        level: ``error`` or ``warning``.
-        code: a word that stays the same.
-        count: how many clips, media, groups or classes are concerned, see ``what``.
-        what: what they are.
-        examples: the first three of them.
-        advice: what to do.
-    """
-
-    level: str
-    code: str
-    count: int
-    what: str
-    examples: tuple[str, ...]
-    advice: str
-
-    def words(self) -> str:
-        """What is concerned, with examples."""
-        more = ", ..." if self.count > len(self.examples) else ""
-        return f"{self.what}: {', '.join(self.examples)}{more}" if self.examples else self.what
-
-    def line(self) -> str:
-        """The finding in one line."""
-        advice = f" - {self.advice}" if self.advice else ""
-        return f"{self.code}: {self.count} {self.words()}{advice}"
 
 
 def check_corpus(config: Corpus, corpus: CorpusClips) -> list[Finding]:
@@ -83,26 +49,6 @@ def check_corpus(config: Corpus, corpus: CorpusClips) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.level != ERROR)
 
 
-def refuse_errors(findings: Iterable[Finding]) -> None:
-    """Do nothing where there are only warnings.
-
-    Raises:
-        UserError: the errors, in one line.
-    """
-    errors = [finding.line() for finding in findings if finding.level == ERROR]
-    if errors:
-        raise UserError(f"the corpus has errors: {'; '.join(errors)}")
-
-
-def _finding(
-    level: str, code: str, names: Iterable[str], what: str, advice: str
-) -> Iterator[Finding]:
-    """A finding about ``names``; nothing where there are none."""
-    found = sorted(names)
-    if found:
-        yield Finding(level, code, len(found), what, tuple(found[:3]), advice)
-
-
 def _no_clips(clips: list[Clip]) -> Iterator[Finding]:
     if not clips:
         yield Finding(ERROR, "no_clips", 0, "clips to use", (), "look at what is left out, and why")
@@ -112,7 +58,7 @@ def _repeated_ids(clips: list[Clip]) -> Iterator[Finding]:
     counts = Counter(clip.clip_id for clip in clips)
     repeated = [clip_id for clip_id, count in counts.items() if count > 1]
     what = "ids of more than one clip"
-    yield from _finding(ERROR, "repeated_id", repeated, what, "give every clip an id of its own")
+    yield from about(ERROR, "repeated_id", repeated, what, "give every clip an id of its own")
 
 
 def _across_splits(clips: list[Clip], level: str) -> Iterator[Finding]:
@@ -127,9 +73,9 @@ def _across_splits(clips: list[Clip], level: str) -> Iterator[Finding]:
     if level == WARNING:
         advice = "protocol: published accepts it; scores are too high for new videos"
     groups = [f"{g} in {_and(s)}" for g, s in group_splits.items() if len(s) > 1]
-    yield from _finding(level, "group_across_splits", groups, "groups in several splits", advice)
+    yield from about(level, "group_across_splits", groups, "groups in several splits", advice)
     files = [f"{names[h]} in {_and(s)}" for h, s in file_splits.items() if len(s) > 1]
-    yield from _finding(level, "file_across_splits", files, "files in several splits", advice)
+    yield from about(level, "file_across_splits", files, "files in several splits", advice)
 
 
 def _and(splits: Iterable[str]) -> str:
@@ -148,7 +94,7 @@ def _same_content(clips: list[Clip]) -> Iterator[Finding]:
             repeated.append(f"{clip.clip_id} is {first[content]}")
         first.setdefault(content, clip.clip_id)
     advice = "drop one of each, unless it is meant to count twice"
-    yield from _finding(WARNING, "same_content", repeated, "clips repeat another's content", advice)
+    yield from about(WARNING, "same_content", repeated, "clips repeat another's content", advice)
 
 
 def _unused_classes(clips: list[Clip], names: Iterable[str]) -> Iterator[Finding]:
@@ -157,9 +103,7 @@ def _unused_classes(clips: list[Clip], names: Iterable[str]) -> Iterator[Finding
     trained = {clip.label for clip in clips if clip.split == "train"}
     advice = "it can never be predicted: add clips, or take another label set or fold"
     unused = [name for name in names if name not in trained]
-    yield from _finding(
-        WARNING, "class_not_in_train", unused, "classes without train clips", advice
-    )
+    yield from about(WARNING, "class_not_in_train", unused, "classes without train clips", advice)
 
 
 def _missing(clips: list[Clip], media: Media, *, all_needed: bool) -> Iterator[Finding]:
@@ -174,7 +118,7 @@ def _missing(clips: list[Clip], media: Media, *, all_needed: bool) -> Iterator[F
         level, advice = ERROR, "a submission needs all of them: put the files there"
     elif lost_splits:
         level, advice = ERROR, f"every file of {_and(lost_splits)} is missing: set corpus.root"
-    yield from _finding(level, "no_media", missing, "media are not below corpus.root", advice)
+    yield from about(level, "no_media", missing, "media are not below corpus.root", advice)
 
 
 def _unreadable(clips: list[Clip], media: Media) -> Iterator[Finding]:
@@ -185,7 +129,7 @@ def _unreadable(clips: list[Clip], media: Media) -> Iterator[Finding]:
         if m is not None and m.problem is not None
     ]
     advice = "their clips will be rejected: replace the files if you can"
-    yield from _finding(WARNING, "unreadable", broken, "media cannot be opened", advice)
+    yield from about(WARNING, "unreadable", broken, "media cannot be opened", advice)
 
 
 def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:
@@ -197,7 +141,7 @@ def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:
 def _no_length(clips: list[Clip]) -> Iterator[Finding]:
     unknown = [clip.clip_id for clip in clips if _stated_s(clip) is None]
     advice = "text alone needs duration_s, or start_s and end_s: they will be rejected"
-    yield from _finding(WARNING, "no_length", unknown, "clips have no known length", advice)
+    yield from about(WARNING, "no_length", unknown, "clips have no known length", advice)
 
 
 def _implausible(
@@ -214,9 +158,7 @@ def _implausible(
         ),
     ):
         names = [f"{name} {length:.3g} s" for name, length in wrong]
-        yield from _finding(
-            WARNING, code, names, what, "look at them: a wrong cut, or a wrong file"
-        )
+        yield from about(WARNING, code, names, what, "look at them: a wrong cut, or a wrong file")
 
 
 def _against_headers(clips: list[Clip], media: Media) -> Iterator[Finding]:
@@ -237,9 +179,9 @@ def _against_headers(clips: list[Clip], media: Media) -> Iterator[Finding]:
             outside.append(f"{clip.clip_id} goes to {last_s:.6g} s of {end_s:.6g} s")
     advice = "look at them: a wrong cut, or a wrong file"
     what = "media differ from the length that the corpus states"
-    yield from _finding(WARNING, "length_differs", differs, what, advice)
+    yield from about(WARNING, "length_differs", differs, what, advice)
     advice = "correct start_s and end_s: they are cut, or rejected where nothing is left"
-    yield from _finding(WARNING, "span_outside", outside, "spans leave their medium", advice)
+    yield from about(WARNING, "span_outside", outside, "spans leave their medium", advice)
 
 
 def _length_s(clip: Clip, media: Media | None) -> float | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from erray.config import Recipe, fingerprint
 from erray.corpora import CorpusClips
-from erray.corpora.check import Finding, check_corpus
+from erray.corpora.check import check_corpus
+from erray.corpora.findings import Finding
 from erray.errors import UserError
 from erray.extraction import NoProgress, Progress
 from erray.flow.corpus import recipe_corpus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from erray.corpora.check import WARNING, refuse_errors
+from erray.corpora.findings import WARNING, refuse_errors
 from erray.extraction import Extracted, Extractor
 from erray.flow.context import Flow
 

@@ -3,8 +3,9 @@
 import pytest
 
 from erray.config import Corpus
-from erray.corpora.check import ERROR, WARNING, check_corpus, refuse_errors
+from erray.corpora.check import check_corpus
 from erray.corpora.clips import CorpusClips
+from erray.corpora.findings import ERROR, WARNING, refuse_errors
 from erray.corpora.scan import ScannedMedium
 from erray.errors import UserError
 from erray.labels import CEXPR_7

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from erray.config import Corpus
 from erray.corpora import read_corpus
-from erray.corpora.check import ERROR, check_corpus
+from erray.corpora.check import check_corpus
+from erray.corpora.findings import ERROR
 from erray.corpora.meld import SPLITS, check_media_folders, clean_transcript, read_meld
 from erray.errors import UserError
 from erray.labels import BASIC_7
