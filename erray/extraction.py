@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,12 +21,11 @@ from erray.config import Pool, Recipe
 from erray.media import limits_print
 from erray.plan import TRACKS, Plan, pending
 from erray.ray_session import ray_session
-from erray.records import CLIP_SCHEMA, DONE, REJECTED, STATUS_SCHEMA, Clip
+from erray.records import CLIP_SCHEMA, DONE, Clip
+from erray.rejects import died_row, reasons, reject_rows, write_excluded
 from erray.stages import EncodeStage, TracksStage
 from erray.store import RunFolder
 from erray.streaming import WorkerLostError, plan_pool, stream
-
-WORKER_DIED = "worker_died: the process that worked on this clip ended without an answer"
 
 _TRACKS_SCHEMA = CLIP_SCHEMA.append(pa.field("key", pa.string()))
 
@@ -62,13 +60,20 @@ class NoProgress:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extraction found and did; ``wanted == done + rejected``, always."""
+    """What an extraction found and did; ``wanted == done + rejected``, always.
+
+    Attributes:
+        computed: clips per stage that were not there yet.
+        reasons: rejected clips by the first word of the reason, the most frequent first.
+        examples: a clip with its whole reason for each of them.
+    """
 
     wanted: int
     done: int
     rejected: int
     computed: dict[str, int]
     reasons: dict[str, int]
+    examples: dict[str, str]
 
 
 class Extractor:
@@ -76,8 +81,9 @@ class Extractor:
 
     Args:
         recipe: what is wanted.
-        clips: every clip of the corpus, with file hashes.
+        clips: every clip to use, with file hashes.
         out: the run's folder, absolute.
+        excluded: clips that the corpus leaves out, each with its reason: rejected as they are.
         retry: also run again what was rejected before.
         progress: told how far each stage is.
 
@@ -91,10 +97,11 @@ class Extractor:
         clips: list[Clip],
         out: str,
         *,
+        excluded: Sequence[tuple[Clip, str]] = (),
         retry: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.recipe, self.clips, self.retry = recipe, clips, retry
+        self.recipe, self.clips, self.excluded, self.retry = recipe, clips, excluded, retry
         self.plan, self.run = Plan(recipe), RunFolder.of(recipe, out).create()
         self.progress = progress or NoProgress()
         self._ray = ExitStack()
@@ -116,12 +123,15 @@ class Extractor:
             ready = self._bring_up(TRACKS, self.clips)
             for name in self.plan.modalities:
                 self._bring_up(name, ready)
-        rejects = self._reject_rows()
+        excluded = write_excluded(self.run, self.excluded)
+        rejects = pa.concat_tables([excluded, reject_rows(self.run, self.plan, self._rejected)])
         self.run.rejects.replace(rejects)
-        reasons = Counter(str(r).split(":", 1)[0] for r in rejects["reason"].to_pylist())
+        wanted = len(self.clips) + len(self.excluded)
+        counts, examples = reasons(rejects)
         num_rejected = rejects.num_rows
-        num_done = len(self.clips) - num_rejected
-        return Extracted(len(self.clips), num_done, num_rejected, self._computed, dict(reasons))
+        return Extracted(
+            wanted, wanted - num_rejected, num_rejected, self._computed, counts, examples
+        )
 
     def _bring_up(self, name: str, clips: list[Clip]) -> list[Clip]:
         """Run a stage on what is pending of ``clips``, note who is rejected, return who is done."""
@@ -197,15 +207,7 @@ class Extractor:
         repeats = self.recipe.extract.max_attempts - 2
         fatal = _without(lost, self._stream(stage, lost, repeats=repeats))
         rows = [
-            {
-                "clip_id": row["clip_id"],
-                "stage": stage.name,
-                "fingerprint": self.plan.fingerprints[stage.name],
-                "key": row["key"],
-                "state": REJECTED,
-                "reason": WORKER_DIED,
-                "file_sha256": row["file_sha256"],
-            }
+            died_row(row, stage.name, self.plan.fingerprints[stage.name])
             for single in fatal
             for row in single.to_pylist()
         ]
@@ -228,20 +230,6 @@ class Extractor:
                 answered.update(status["key"].to_pylist())
                 self.progress.advance(stage.name, status.to_pylist())
         return answered
-
-    def _reject_rows(self) -> pa.Table:
-        """The status row that rejects each clip, the first in the order of the stages."""
-        parts = [STATUS_SCHEMA.empty_table()]
-        for name in (TRACKS, *self.plan.modalities):
-            keys = {clip: key for clip, (stage, key) in self._rejected.items() if stage == name}
-            if not keys:
-                continue
-            where = {"fingerprint": self.plan.fingerprints[name], "state": REJECTED}
-            rows = self.run.status.latest(columns=STATUS_SCHEMA.names, where=where)
-            place = {key: i for i, key in enumerate(rows["key"].to_pylist())}
-            found = rows.take(pa.array([place[key] for key in keys.values()], pa.int64()))
-            parts.append(found.set_column(0, STATUS_SCHEMA.field("clip_id"), [list(keys)]))
-        return pa.concat_tables(parts)
 
 
 def _without(batches: list[pa.Table], answered: set[str]) -> list[pa.Table]:

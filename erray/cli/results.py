@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
+
 from erray.cli.display import say, table
+
+_WORST_REASONS = 6
 
 
 def show_extraction(result: dict[str, Any]) -> None:
@@ -15,8 +19,12 @@ def show_extraction(result: dict[str, Any]) -> None:
         f"[bold]{result['rejected']}[/] rejected"
         + ("" if computed else " [dim](nothing was left to do)")
     )
-    for reason, count in sorted(result["reasons"].items(), key=lambda item: -item[1]):
-        say(f"  [red]{count} rejected: {reason}[/]")
+    for code, count in list(result["reasons"].items())[:_WORST_REASONS]:
+        say(f"  [red]{count:>5} {code}[/]  for instance {escape(result['examples'][code])}")
+    if len(result["reasons"]) > _WORST_REASONS:
+        say("  [red]  ... and other reasons")
+    if result["rejected"]:
+        say("  [dim]every one of them: the table rejects of the run")
 
 
 def show_runs(runs: dict[str, Any]) -> None:

@@ -30,6 +30,11 @@ def checked_extraction(flow: Flow, *, retry: bool = False) -> Extracted:
     """
     refuse_errors(flow.findings)
     extractor = Extractor(
-        flow.recipe, flow.clips, str(flow.out), retry=retry, progress=flow.progress
+        flow.recipe,
+        flow.clips,
+        str(flow.out),
+        excluded=flow.corpus.excluded,
+        retry=retry,
+        progress=flow.progress,
     )
     return extractor.extract()

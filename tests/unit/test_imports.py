@@ -15,7 +15,7 @@ LAYERS = (
     ("store", "media", "run_record"),
     ("corpora", "faces", "encoders", "windows", "models", "metrics", "statistics"),
     ("checkpoint", "clip_batches", "demo", "plan", "scoring", "stages", "submission"),
-    ("registry", "streaming", "ray_session"),
+    ("registry", "rejects", "streaming", "ray_session"),
     ("extraction", "training", "predictions"),
     ("tuning",),
     ("report", "cluster"),
