@@ -21,7 +21,7 @@ from queue import Empty
 from typing import Any
 
 import pyarrow as pa
-from measure import options, report, spread
+from measure import arguments, report, summary
 
 from erray.clip_batches import clip_row
 from erray.config import Recipe, parse_recipe
@@ -60,7 +60,7 @@ class TimedStage(TracksStage):
 
 
 def main() -> None:
-    arguments = options(__doc__ or "", repeats=5).parse_args()
+    options = arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "corpus"
         build_demo_corpus(root, num_train=NUM_CLIPS, num_val=0, num_test=0, num_challenge=0)
@@ -71,7 +71,7 @@ def main() -> None:
             "Ray Data": run_ray,
         }
         with ray_session(num_cpus=NUM_WORKERS):
-            for round_ in range(arguments.repeats):
+            for round_ in range(options.repeats):
                 for name, run in variants.items():
                     place = Path(folder) / f"{name.split()[0]}-{round_}"
                     rates[name].append(rate(recipe, place, run))
@@ -79,15 +79,15 @@ def main() -> None:
     facts = {
         "clips": NUM_CLIPS,
         "workers": NUM_WORKERS,
-        "repeats": arguments.repeats,
-        "clips_per_second": {name: spread(values, 2) for name, values in rates.items()},
+        "repeats": options.repeats,
+        "clips_per_minute": {name: summary(values) for name, values in rates.items()},
         "ratio": round(ray_data / plain, 3),
     }
-    report("extraction", facts, save=arguments.save)
+    report("extraction", facts, save=options.save)
 
 
 def rate(recipe: Recipe, place: Path, run: Callable[..., None]) -> float:
-    """Clips per second of one run, from the meeting of the workers to the last batch's end."""
+    """Clips per minute of one run, from the meeting of the workers to the last batch's end."""
     meeting = place / "meeting"
     meeting.mkdir(parents=True)
     plan = Plan(recipe)
@@ -115,7 +115,7 @@ def rate(recipe: Recipe, place: Path, run: Callable[..., None]) -> float:
         for line in path.read_text().splitlines()
     ]
     assert len(spans) == len(batches), "every batch ran once"
-    return len(clips) / (max(end for _, end in spans) - min(start for start, _ in spans))
+    return 60 * len(clips) / (max(end for _, end in spans) - min(start for start, _ in spans))
 
 
 def packed(batch: pa.Table) -> bytes:

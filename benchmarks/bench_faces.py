@@ -1,165 +1,143 @@
-"""Frames per CPU second of the face stage: what key frames save, what the nets' layout saves.
+"""Frames per CPU second of the face stage against the loop that a user would write.
 
-Clips of the demo corpus are made and decoded first; then only the face stage is timed, on one
-thread of the CPU, as an actor of the extraction runs it. CPU time, not wall time: others on the
-machine disturb it little. Both variants of a claim run in turns in one process; the ratio is that
-of the medians.
+The loop decodes with PyAV and calls facenet-pytorch's MTCNN on every frame, with the same smallest
+face and thresholds; ours decodes, tracks, aligns and compresses crops. Real clips where the folder
+``shared/clips`` lies beside the repository, else clips of the demo corpus. One thread of the CPU,
+as an actor of the extraction runs it. Where torch sees a GPU, the time on the wall there as well.
 
     .venv/bin/python benchmarks/bench_faces.py [--repeats N] [--save]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import av
 import torch
 from facenet_pytorch import MTCNN
-from numpy.typing import NDArray
+from measure import CLIPS, arguments, compare, report, summary
 
 from erray.config import Corpus
-from erray.corpora.manifest import read_manifest
+from erray.corpora import read_corpus
 from erray.demo.corpus import build_demo_corpus
-from erray.faces.detect import PROPOSAL_THRESHOLDS, DetectorConfig, MtcnnDetector
+from erray.faces.cascade import PROPOSAL_THRESHOLDS
+from erray.faces.detect import DetectorConfig, MtcnnDetector
 from erray.faces.track import FaceTracker, TrackerConfig
 from erray.media import VideoReader
-from erray.run_record import git_commit
 
-RESULTS = Path(__file__).parent / "results"
-NUM_CLIPS = 2
 STRIDE = 5
-Frames = list[tuple[float, NDArray[np.uint8]]]
-Run = Callable[[Frames], Any]
+REAL = ("pyfeat_WolfgangLanger", "hamilton_short", "moviepy_chaplin", "pyfeat_face_noface")
+MAX_S = 4.0  # of each clip
+
+
+@dataclass(frozen=True)
+class Span:
+    """The start of a medium."""
+
+    path: Path
+    end_s: float
+    num_frames: int
+    size_px: tuple[int, int]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds of every variant")
-    parser.add_argument(
-        "--save", action="store_true", help="write the result to benchmarks/results"
-    )
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    options = arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        clips = demo_frames(Path(folder) / "corpus")
-    result = {
-        "benchmark": "faces",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": git_commit(Path(__file__).parent),
-        "machine": machine(),
-        "clips": len(clips),
-        "frames": sum(map(len, clips)),
-        "frame_size_px": list(clips[0][0][1].shape[1::-1]),
-        "repeats": arguments.repeats,
-        "claims": [
-            compare("key frames", clips, key_frames(), repeats=arguments.repeats),
-            compare("layout of the nets", clips, layouts(), repeats=arguments.repeats),
-        ],
-    }
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-    if arguments.save:
-        path = RESULTS / f"faces-{result['date']}.json"
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        spans = real_spans() or demo_spans(Path(folder) / "corpus")
+        claims = [on_cpu(span, options.repeats) for span in spans]
+        content: dict[str, Any] = {"repeats": options.repeats, "claims": claims}
+        if torch.cuda.is_available():
+            content["frames_per_second_gpu"] = [on_gpu(span, options.repeats) for span in spans]
+    report("faces", content, save=options.save)
 
 
-def demo_frames(root: Path) -> list[Frames]:
-    """Every clip of a small demo corpus, decoded."""
-    build_demo_corpus(root, num_train=NUM_CLIPS, num_val=0, num_test=0, num_challenge=0)
-    clips = read_manifest(Corpus(root=str(root))).clips
-    return [list(VideoReader(root / clip.media)) for clip in clips]
+def real_spans() -> list[Span]:
+    found = [path for name in REAL for path in sorted(CLIPS.glob(f"{name}.*"))]
+    return [_span(path) for path in found]
 
 
-def key_frames() -> dict[str, Run]:
-    """The whole tracker, crops included: every frame detected, and every fifth."""
+def demo_spans(root: Path) -> list[Span]:
+    build_demo_corpus(root, num_train=2, num_val=0, num_test=0, num_challenge=0)
+    return [
+        _span(root / clip.media)
+        for clip in read_corpus(Corpus(root=str(root)), needs_media=False).clips
+    ]
+
+
+def _span(path: Path) -> Span:
+    first_s = next(iter(VideoReader(path)))[0]
+    frames = list(VideoReader(path, end_s=first_s + MAX_S))
+    height_px, width_px = frames[0][1].shape[:2]
+    return Span(path, first_s + MAX_S, len(frames), (width_px, height_px))
+
+
+def on_cpu(span: Span, repeats: int) -> dict[str, Any]:
     detector = MtcnnDetector(DetectorConfig(device="cpu"))
-    dense, sparse = (FaceTracker(detector, TrackerConfig(stride=n)) for n in (1, STRIDE))
-    return {"stride 1": dense.track, f"stride {STRIDE}": sparse.track}
-
-
-def layouts() -> dict[str, Run]:
-    """The three nets alone, by the layout of their weights."""
-    config = DetectorConfig()
-
-    def run(layout: torch.memory_format) -> Run:
-        nets = MTCNN(
-            keep_all=True,
-            min_face_size=config.min_face_px,
-            thresholds=[*PROPOSAL_THRESHOLDS, config.confidence],
-            select_largest=False,
-            device=torch.device("cpu"),
-        )
-        nets = nets.eval().to(memory_format=layout)
-        size = config.batch_size
-
-        def detect(frames: Frames) -> None:
-            images = np.stack([image for _, image in frames])
-            for first in range(0, len(images), size):
-                nets.detect(images[first : first + size], landmarks=True)
-
-        return detect
-
-    return {
-        "contiguous": run(torch.contiguous_format),
-        "channels last": run(torch.channels_last),
+    runs = {
+        "loop": loop(span, "cpu"),
+        "stride 1": ours(span, detector, 1),
+        f"stride {STRIDE}": ours(span, detector, STRIDE),
     }
+    claim = compare(span.path.stem, span.num_frames, runs, repeats=repeats)
+    rates = {name: rate["median"] for name, rate in claim["frames_per_cpu_second"].items()}
+    claim["ratio"] = {name: round(rate / rates["loop"], 2) for name, rate in rates.items()}
+    return {**claim, "frame_size_px": span.size_px}
 
 
-def compare(
-    claim: str, clips: list[Frames], variants: Mapping[str, Run], *, repeats: int
-) -> dict[str, Any]:
-    """Time the variants in turns; the ratio says how much faster the last is than the first."""
-    num_frames = sum(map(len, clips))
-    rates: dict[str, list[float]] = {name: [] for name in variants}
+def on_gpu(span: Span, repeats: int) -> dict[str, Any]:
+    detector = MtcnnDetector()
+    runs = {
+        "loop": loop(span, "cuda"),
+        "stride 1": ours(span, detector, 1),
+        f"stride {STRIDE}": ours(span, detector, STRIDE),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(repeats + 1):
-        for name, run in variants.items():
-            start_s = time.process_time()
-            for frames in clips:
-                run(frames)
-            if round_ > 0:  # the first round warms up
-                rates[name].append(num_frames / (time.process_time() - start_s))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    first, *_, last = medians.values()
+        for name, run in runs.items():
+            start_s = time.perf_counter()
+            run()
+            if round_ > 0:
+                rates[name].append(span.num_frames / (time.perf_counter() - start_s))
     return {
-        "claim": claim,
-        "frames_per_cpu_second": {
-            name: {
-                "median": round(medians[name], 1),
-                "least": round(min(values), 1),
-                "most": round(max(values), 1),
-            }
-            for name, values in rates.items()
-        },
-        "ratio": round(last / first, 2),
+        "clip": span.path.stem,
+        "frame_size_px": span.size_px,
+        "rates": {name: summary(values) for name, values in rates.items()},
+        "ratio": round(
+            statistics.median(rates[f"stride {STRIDE}"]) / statistics.median(rates["loop"]), 2
+        ),
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        cpu = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), cpu)
-    return {
-        "cpu": cpu,
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-    }
+def loop(span: Span, device: str) -> Callable[[], None]:
+    """What a user would write."""
+    config = DetectorConfig()
+    nets = MTCNN(
+        keep_all=True,
+        min_face_size=config.min_face_px,
+        thresholds=[*PROPOSAL_THRESHOLDS, config.confidence],
+        device=torch.device(device),
+    )
+
+    def run() -> None:
+        with av.open(str(span.path)) as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            for frame in container.decode(video=0):
+                if frame.time >= span.end_s:
+                    break
+                nets.detect(frame.to_ndarray(format="rgb24"), landmarks=True)
+
+    return run
+
+
+def ours(span: Span, detector: MtcnnDetector, stride: int) -> Callable[[], Any]:
+    tracker = FaceTracker(detector, TrackerConfig(stride=stride))
+    return lambda: tracker.track(VideoReader(span.path, end_s=span.end_s))
 
 
 if __name__ == "__main__":

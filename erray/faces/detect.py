@@ -26,10 +26,6 @@ from erray.faces.boxes import uncovered
 if TYPE_CHECKING:
     from erray.faces.cascade import Cascade
 
-# With one round after a prediction stride 5 costs a sixth less, and on blurred faces 5 per cent of
-# the landmarks are off by more than 3 per cent of the distance of the eyes, not 2.
-ROUNDS = 2
-
 
 @dataclass(frozen=True)
 class DetectorConfig:
@@ -114,9 +110,7 @@ class MtcnnDetector:
         """
         image_of_K = np.repeat(np.arange(len(images)), [len(boxes_N4) for boxes_N4 in boxes_px])
         boxes_K4 = np.concatenate([np.zeros((0, 4)), *boxes_px])
-        boxes_K4, points_K52, scores_K = self._cascade.measure(
-            images, image_of_K, boxes_K4, rounds=ROUNDS
-        )
+        boxes_K4, points_K52, scores_K = self._cascade.measure(images, image_of_K, boxes_K4)
         return [
             _detections(image, boxes_K4[mine], points_K52[mine], scores_K[mine])
             for n, image in enumerate(images)
@@ -134,7 +128,7 @@ class MtcnnDetector:
             confidence=self.config.confidence,
         )
         boxes_K4, points_K52, _ = self._cascade.measure(
-            images, found.image_of_K, found.boxes_K4 / scale, rounds=ROUNDS
+            images, found.image_of_K, found.boxes_K4 / scale
         )
         faces = []
         for n, image in enumerate(images):
