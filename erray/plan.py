@@ -94,7 +94,8 @@ class Plan:
             # a missing medium has no content: its path keeps it apart from other missing ones
             parts: list[object] = [clip.file_sha256 or clip.media, clip.start_s, clip.end_s]
         else:
-            parts = [clip.duration_s, clip.start_s, clip.end_s]
+            num_words = len((clip.transcript or "").split()) if clip.stated_s is None else None
+            parts = [clip.start_s, clip.stated_s, num_words]
         if self.modalities.get(stage) == "text":
             parts += [clip.transcript, clip.words]
         return row_key(self.fingerprints[stage], *parts)

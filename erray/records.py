@@ -164,6 +164,13 @@ class Clip:
         if self.duration_s is not None and not 0.0 < self.duration_s < np.inf:
             raise ValueError(f"duration_s is {self.duration_s}, expected more than 0")
 
+    @property
+    def stated_s(self) -> float | None:
+        """Length of the clip in seconds as the corpus gives it; None: the medium must say."""
+        if self.end_s is not None:
+            return self.end_s - (self.start_s or 0.0)
+        return self.duration_s
+
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Clip:
         """Build a clip from a row of the clips table; other columns are ignored."""

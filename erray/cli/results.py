@@ -24,7 +24,7 @@ def show_extraction(result: dict[str, Any]) -> None:
     if len(result["reasons"]) > _WORST_REASONS:
         say("  [red]  ... and other reasons")
     if result["rejected"]:
-        say("  [dim]every one of them: the table rejects of the run")
+        say("  [dim]every one of them: tables/rejects in the folder of the run")
 
 
 def show_runs(runs: dict[str, Any]) -> None:

@@ -139,8 +139,8 @@ def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:
 
 
 def _no_length(clips: list[Clip]) -> Iterator[Finding]:
-    unknown = [clip.clip_id for clip in clips if _stated_s(clip) is None]
-    advice = "text alone needs duration_s, or start_s and end_s: they will be rejected"
+    unknown = [clip.clip_id for clip in clips if clip.stated_s is None]
+    advice = "it is guessed from the number of words: give duration_s, or start_s and end_s"
     yield from about(WARNING, "no_length", unknown, "clips have no known length", advice)
 
 
@@ -193,12 +193,6 @@ def _length_s(clip: Clip, media: Media | None) -> float | None:
     start_s = first_s if clip.start_s is None else clip.start_s
     end_s = last_s if clip.end_s is None else clip.end_s
     return max(end_s - start_s, 0.0)
-
-
-def _stated_s(clip: Clip) -> float | None:
-    if clip.duration_s is None and clip.end_s is not None:
-        return clip.end_s - (clip.start_s or 0.0)
-    return clip.duration_s
 
 
 def _header(clip: Clip, media: Media | None) -> tuple[float, float] | None:

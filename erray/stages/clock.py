@@ -12,6 +12,7 @@ from erray.media import Decoder
 from erray.records import Clip
 
 WAVEFORM_RATE_HZ = 16_000
+SECONDS_PER_WORD = 0.4  # 150 words a minute, the pace of a conversation
 _ROUNDING_S = 1e-6  # a tick that falls on a frame must not miss it by a rounding error
 
 
@@ -52,18 +53,19 @@ def sound_ticks(decoder: Decoder, clip: Clip, path: str, clock_hz: float) -> NDA
     return wave.start_s + np.arange(num_ticks) / clock_hz
 
 
-def stated_ticks(clip: Clip, clock_hz: float | None) -> NDArray[np.float64]:
-    """Return the ticks of a clip whose medium nobody reads: as long as the corpus says.
+def stated_ticks(clip: Clip, clock_hz: float | None) -> tuple[NDArray[np.float64], str | None]:
+    """Return the ticks of a clip whose medium nobody reads, and a note where they are a guess.
+
+    The clip is as long as the corpus says; where it says nothing, as long as its words take.
 
     Raises:
-        MediaError: ``no_clock``: the corpus states no length, or there is no clock.
+        MediaError: ``no_clock``: there is no clock.
     """
-    start_s, duration_s = clip.start_s or 0.0, clip.duration_s
-    if duration_s is None and clip.end_s is not None:
-        duration_s = clip.end_s - start_s
-    if duration_s is None or clock_hz is None:
-        lacking = (
-            "corpus.clock_hz" if duration_s is not None else "duration_s, or start_s and end_s"
-        )
-        raise MediaError(f"no_clock: no stream reads the medium; words alone need {lacking}")
-    return start_s + np.arange(max(1, int(np.ceil(duration_s * clock_hz)))) / clock_hz
+    if clock_hz is None:
+        raise MediaError("no_clock: no stream reads the medium; words alone need corpus.clock_hz")
+    length_s, note = clip.stated_s, None
+    if length_s is None:
+        length_s = len((clip.transcript or "").split()) * SECONDS_PER_WORD
+        note = "length guessed from the number of words"
+    num_ticks = max(1, int(np.ceil(length_s * clock_hz)))
+    return (clip.start_s or 0.0) + np.arange(num_ticks) / clock_hz, note

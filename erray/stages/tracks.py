@@ -97,7 +97,8 @@ class TracksStage:
 
     def _faces(self, clip: Clip) -> tuple[ClipFaces, str | None]:
         if not self.reads_media:
-            return without_faces(stated_ticks(clip, self.clock_hz)), None
+            times_s_T, note = stated_ticks(clip, self.clock_hz)
+            return without_faces(times_s_T), note
         path = str(resolve_media(self.root, clip.media))
         try:
             return self._seen_faces(clip, path) if self.tracker else self._frame_clock(clip, path)

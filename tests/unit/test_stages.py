@@ -335,8 +335,9 @@ def test_a_medium_with_neither_pictures_nor_samples_has_no_clock(run, root):
         ({"duration_s": 1.05}, 10.0, np.arange(11) / 10),
         ({"start_s": 2.0, "end_s": 2.5}, 4.0, [2.0, 2.25]),
         ({"start_s": 2.0, "duration_s": 0.01}, 4.0, [2.0]),
+        ({"start_s": 1.0, "transcript": "two words"}, 4.0, [1.0, 1.25, 1.5, 1.75]),
+        ({}, 4.0, [0.0]),
         ({"duration_s": 1.0}, None, None),
-        ({"start_s": 2.0}, 10.0, None),
     ],
 )
 def test_words_alone_need_no_medium_but_a_length(run, root, fields, clock_hz, expected):
@@ -355,6 +356,8 @@ def test_words_alone_need_no_medium_but_a_length(run, root, fields, clock_hz, ex
     else:
         assert status["state"] == DONE
         assert status["frame_times_s"] == pytest.approx(list(expected))
+        stated = "duration_s" in fields or "end_s" in fields
+        assert status["note"] == (None if stated else "length guessed from the number of words")
 
 
 frame_times_s = st.lists(st.integers(0, 3000), min_size=1, max_size=30, unique=True).map(
