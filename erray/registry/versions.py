@@ -106,7 +106,7 @@ class Registry(Runs):
         create = partial(client.create_model_version, await_creation_for=0)
         created = patiently(partial(create, model_name, source, run_id, tags=all_tags))
         version = str(created.version)
-        patiently(partial(client.set_registered_model_alias, model_name, alias, version))
+        patiently(partial(_move_alias, client, model_name, alias, version))
         return version
 
     def fetch(self, model_uri: str, into: Path) -> FetchedModel:
@@ -186,6 +186,16 @@ def folder_sha256(folder: Path) -> str:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode())
     return digest.hexdigest()
+
+
+def _move_alias(client: MlflowClient, model_name: str, alias: str, version: str) -> None:
+    try:
+        client.set_registered_model_alias(model_name, alias, version)
+    except MlflowException as error:
+        if "registered_model_aliases" not in str(error):
+            raise
+        # another process set the alias for the first time since ours looked; now it is there
+        client.set_registered_model_alias(model_name, alias, version)
 
 
 def _create_model(client: MlflowClient, name: str) -> None:
