@@ -12,6 +12,7 @@ from erray.cli.corpus import corpus_app
 from erray.cli.demo import demo
 from erray.cli.display import console
 from erray.cli.doctor import doctor
+from erray.cli.faces import faces
 from erray.cli.steps import add_steps
 from erray.errors import UserError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(demo)
 add_steps(app)
 app.command()(doctor)
+app.command()(faces)
 app.add_typer(corpus_app, name="corpus")
 
 

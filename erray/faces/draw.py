@@ -1,87 +1,76 @@
-"""Tracks drawn onto frames, and a contact sheet of a clip, to look at with one's own eyes."""
+"""Tracks drawn onto a frame: boxes, landmarks and labels that can be read at any size."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from erray.faces.track import ClipFaces
 from erray.records import FaceTrack
 
-COLOURS = ("#00c853", "#ff6d00", "#2979ff", "#d500f9", "#ffd600", "#00e5ff")  # by track id
-MARK_PX = 2
+# By track id; each is told from its neighbours by people who do not see red or green.
+COLOURS = ("#ffb000", "#648fff", "#fe6100", "#dc267f", "#00b7a8", "#b48cff")
+MIN_FONT_PX = 11
+
+
+def colour_of(track: FaceTrack) -> str:
+    """Return the colour that stands for a track, as #rrggbb."""
+    return COLOURS[track.track_id % len(COLOURS)]
+
+
+def label_of(track: FaceTrack) -> str:
+    """Return what a track is called in a picture."""
+    return f"{track.track_id} main" if track.is_main else str(track.track_id)
 
 
 def draw_tracks(
-    image_HWC: NDArray[np.uint8], tick: int, tracks: Sequence[FaceTrack], labels: Sequence[str]
+    image_HWC: NDArray[np.uint8],
+    tick: int,
+    tracks: Sequence[FaceTrack],
+    *,
+    width_px: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a copy of a frame with box, landmarks and label of every track present at ``tick``."""
+    """Return a copy of a frame with box, landmarks and label of every track present at ``tick``.
+
+    The main track has the thicker lines and is drawn last.
+
+    Args:
+        image_HWC: uint8 RGB.
+        tick: of this frame.
+        tracks: of the clip, in pixels of this frame.
+        width_px: width of the copy; None: that of the frame. What is drawn suits the copy.
+    """
     picture = Image.fromarray(image_HWC)
-    pen = ImageDraw.Draw(picture)
-    for track, label in zip(tracks, labels, strict=True):
-        if not track.present_T[tick]:
-            continue
-        colour = COLOURS[track.track_id % len(COLOURS)]
-        left, top, right, bottom = track.boxes_px_T4[tick].tolist()
-        pen.rectangle((left, top, right, bottom), outline=colour, width=3 if track.is_main else 1)
-        pen.text((left + 2, max(0.0, top - 12)), label, fill=colour)
-        for x, y in track.landmarks_px_T52[tick].tolist():
-            pen.ellipse((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX), outline=colour)
+    scale = 1.0 if width_px is None else width_px / picture.width
+    if width_px is not None:
+        picture = picture.resize((width_px, max(1, round(picture.height * scale))))
+    for track in sorted(tracks, key=lambda track: track.is_main):
+        if track.present_T[tick]:
+            _draw_face(picture, track, tick, scale)
     return np.asarray(picture)
 
 
-def contact_sheet(
-    path: Path,
-    images: Sequence[NDArray[np.uint8]],
-    faces: ClipFaces,
-    *,
-    num_frames: int = 12,
-    num_columns: int = 4,
-    cell_width_px: int = 320,
-) -> None:
-    """Write a PNG of evenly spaced frames with their tracks, each over its main track's crop.
-
-    Args:
-        path: the PNG file.
-        images: all frames of the clip, one per tick of ``faces``.
-        faces: the clip's tracks and crops.
-        num_frames: frames on the sheet, fewer if the clip has fewer.
-        num_columns: frames in a row.
-        cell_width_px: width of a frame on the sheet.
-    """
-    assert len(images) == len(faces.frame_times_s_T), (len(images), len(faces.frame_times_s_T))
-    ticks = np.unique(np.linspace(0, len(images) - 1, num_frames).round().astype(int))
-    width_px, height_px = faces.frame_size_px
-    frame_height_px = round(height_px * cell_width_px / width_px)
-    crop_px = cell_width_px // 3
-    cell_height_px = frame_height_px + crop_px
-    num_rows = -(-len(ticks) // num_columns)
-    sheet = Image.new("RGB", (num_columns * cell_width_px, num_rows * cell_height_px), "#202020")
-    labels = [f"{track.track_id}{'*' if track.is_main else ''}" for track in faces.tracks]
-    pen = ImageDraw.Draw(sheet)
-    for place, tick in enumerate(ticks.tolist()):
-        left = place % num_columns * cell_width_px
-        top = place // num_columns * cell_height_px
-        drawn = Image.fromarray(draw_tracks(images[tick], tick, faces.tracks, labels))
-        sheet.paste(drawn.resize((cell_width_px, frame_height_px)), (left, top))
-        for column, jpeg in enumerate(_crops_at(faces, tick)[:2]):
-            crop = Image.open(io.BytesIO(jpeg)).resize((crop_px, crop_px))
-            sheet.paste(crop, (left + column * crop_px, top + frame_height_px))
-        text = f"tick {tick}\n{faces.frame_times_s_T[tick]:.2f} s"
-        pen.text((left + 2 * crop_px + 4, top + frame_height_px + 4), text, fill="white")
-    sheet.save(path, "PNG")
+def font_for(picture: Image.Image) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return a font in proportion to a picture, never too small to be read."""
+    return ImageFont.load_default(max(MIN_FONT_PX, min(picture.size) / 22))
 
 
-def _crops_at(faces: ClipFaces, tick: int) -> list[bytes]:
-    """Crops at a tick, of the main track first."""
-    order = sorted(faces.tracks, key=lambda track: (not track.is_main, track.track_id))
-    found = []
-    for track in order:
-        ticks_N, jpegs = faces.crops.get(track.track_id, (np.zeros(0, np.int32), []))
-        found += [jpegs[i] for i in np.flatnonzero(ticks_N == tick).tolist()]
-    return found
+def _draw_face(picture: Image.Image, track: FaceTrack, tick: int, scale: float) -> None:
+    pen = ImageDraw.Draw(picture)
+    colour = colour_of(track)
+    line_px = max(1, round(min(picture.size) / 240)) * (2 if track.is_main else 1)
+    box_4 = (track.boxes_px_T4[tick] * scale).tolist()
+    pen.rectangle(box_4, outline=colour, width=line_px)
+    dot_px = max(1.5, (box_4[2] - box_4[0]) / 36)
+    for x, y in (track.landmarks_px_T52[tick] * scale).tolist():
+        pen.ellipse((x - dot_px, y - dot_px, x + dot_px, y + dot_px), fill=colour, outline="black")
+    font = font_for(picture)
+    left, top, right, bottom = pen.textbbox((0, 0), label_of(track), font=font)
+    width_px, height_px = right + 6, bottom + 4
+    # above the box, or within it where the picture ends
+    x = min(max(0, box_4[0]), picture.width - width_px)
+    y = box_4[1] - height_px if box_4[1] >= height_px else box_4[1]
+    pen.rectangle((x, y, x + width_px, y + height_px), fill=colour)
+    pen.text((x + 3 - left / 2, y + 2 - top / 2), label_of(track), fill="black", font=font)

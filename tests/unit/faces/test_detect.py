@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from facenet_pytorch import MTCNN
 from skimage.data import astronaut
 
+import erray.faces.detect
 from erray.errors import UserError
+from erray.faces.associate import Detections, iou_matrix
 from erray.faces.detect import DetectorConfig, MtcnnDetector, mtcnn_weights_sha256
 
 FACE_BOX = np.array([56, 22, 150, 138])  # of the portrait, by hand, to some ten pixels
@@ -112,3 +115,64 @@ def test_identity_for_fingerprints(detector):
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(UserError, match="expected"):
         DetectorConfig(**options)
+
+
+def test_the_search_agrees_with_that_of_facenet_pytorch(detector, portrait):
+    """The same nets searched by their package: the same faces, boxes within its own jitter."""
+    wide = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
+    theirs = MTCNN(keep_all=True, min_face_size=40, thresholds=[0.6, 0.7, 0.9], device="cpu")
+    for image in (portrait, wide):
+        answers = theirs.detect(image, landmarks=True)
+        boxes, scores, points = (np.asarray(answer, np.float32) for answer in answers)
+        (found,) = detector([image])
+        assert len(found) == len(boxes)
+        iou_NM = iou_matrix(found.boxes_px_N4, boxes)
+        nearest_N = iou_NM.argmax(axis=1)
+        assert iou_NM.max(axis=1).min() > 0.8
+        off_N5 = np.linalg.norm(found.landmarks_px_N52 - points[nearest_N], axis=-1)
+        eyes_px = np.linalg.norm(
+            found.landmarks_px_N52[:, 0] - found.landmarks_px_N52[:, 1], axis=-1
+        )
+        assert (off_N5.mean(axis=1) / eyes_px).max() < 0.08
+        np.testing.assert_allclose(found.scores_N, scores[nearest_N], atol=0.01)
+
+
+def test_following_hardly_depends_on_where_it_begins(detector, portrait):
+    (found,) = detector([portrait])
+    box_4 = found.boxes_px_N4[0]
+    side_px = box_4[3] - box_4[1]
+    shifts_K2 = np.array([[0, 0], [0.1, 0], [-0.1, 0.05], [0, -0.1], [0.05, 0.1]]) * side_px
+    followed = detector.follow(
+        [portrait] * 5, [box_4[None] + np.tile(shift, 2) for shift in shifts_K2]
+    )
+    eyes_px = np.linalg.norm(found.landmarks_px_N52[0, 0] - found.landmarks_px_N52[0, 1])
+    for one in followed:
+        assert len(one) == 1 and one.scores_N[0] > 0.95
+        assert iou_matrix(one.boxes_px_N4, box_4[None])[0, 0] > 0.9
+        off_5 = np.linalg.norm(one.landmarks_px_N52[0] - found.landmarks_px_N52[0], axis=-1)
+        assert off_5.max() < 0.05 * eyes_px
+
+
+def test_following_answers_for_every_box_in_order(detector, portrait):
+    """Where there is no face the score says so; images without boxes have no answers."""
+    (found,) = detector([portrait])
+    nowhere = np.array([[2.0, 150.0, 42.0, 190.0]])
+    both = np.concatenate([nowhere, found.boxes_px_N4])
+    first, none, last = detector.follow([portrait] * 3, [both, np.zeros((0, 4)), found.boxes_px_N4])
+    assert [len(one) for one in (first, none, last)] == [2, 0, 1]
+    assert first.scores_N[0] < 0.5 < 0.95 < first.scores_N[1]
+    assert_same(
+        last,
+        Detections(
+            *(part[1:] for part in (first.boxes_px_N4, first.landmarks_px_N52, first.scores_N))
+        ),
+    )
+    assert detector.follow([], []) == []
+
+
+def test_a_large_frame_is_searched_in_smaller_batches(detector, portrait, monkeypatch):
+    images = [portrait, portrait[:, ::-1].copy(), portrait]
+    together = detector(images)
+    monkeypatch.setattr(erray.faces.detect, "SEARCH_PIXELS", portrait[..., 0].size)
+    for one, expected in zip(detector(images), together, strict=True):
+        assert_same(one, expected)
