@@ -135,6 +135,81 @@ def test_the_observation_before_is_handed_out():
     assert linker.open_tracks() == {0, 1}
 
 
+sequences = st.lists(boxes_of, min_size=1, max_size=8)
+
+
+def steps_of(sequence: list[np.ndarray]) -> list[list[tuple[int, list[float]]]]:
+    """Per frame the track and the box of every step."""
+    linker = Linker(LinkConfig())
+    return [
+        [
+            (track_id, now.box_px_4.tolist())
+            for track_id, _, now in linker.step(i, i / 10, found(*b))
+        ]
+        for i, b in enumerate(sequence)
+    ]
+
+
+@given(sequences)
+def test_every_detection_is_in_exactly_one_track(sequence):
+    steps = steps_of(sequence)
+    for boxes_N4, taken in zip(sequence, steps, strict=True):
+        assert [box_px_4 for _, box_px_4 in taken] == boxes_N4.tolist()
+        ids = [track_id for track_id, _ in taken]
+        assert len(set(ids)) == len(ids), "no track has two faces in one frame"
+    seen = [track_id for taken in steps for track_id, _ in taken]
+    assert list(dict.fromkeys(seen)) == list(range(len(set(seen)))), "ids count up as they appear"
+
+
+far_apart = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(-2, 2), st.integers(-2, 2)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda place: place[0],
+)
+
+
+@given(st.lists(far_apart, min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_tracks_do_not_depend_on_the_order_of_detections(sequence, random):
+    """Faces that wobble in places far apart: the same boxes share a track, however listed."""
+    frames = [[box(50.0 * slot + x, float(y)) for slot, x, y in places] for places in sequence]
+    shuffled = [random.sample(boxes, len(boxes)) for boxes in frames]
+
+    def tracks(listed: list[list[list[float]]]) -> set[frozenset[tuple[int, tuple[float, ...]]]]:
+        members: dict[int, set[tuple[int, tuple[float, ...]]]] = {}
+        for i, taken in enumerate(steps_of([np.array(boxes) for boxes in listed])):
+            for track_id, box_px_4 in taken:
+                members.setdefault(track_id, set()).add((i, tuple(box_px_4)))
+        return {frozenset(one) for one in members.values()}
+
+    assert tracks(shuffled) == tracks(frames)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 9))
+def test_a_face_that_enters_or_leaves_changes_no_other_track(first, length, beside_px):
+    """The one beside it stays where it is; it comes to within overlap and goes again."""
+    frames = [found(box(0))] * 12
+    for i in range(first, first + length):
+        frames[i] = found(box(0), box(float(beside_px), 9.5))
+    ids = run(frames)
+    assert all(taken[0] == 0 for taken in ids)
+    assert {taken[1] for taken in ids if len(taken) == 2} == {1}
+
+
+def test_faces_that_swap_places_between_two_frames_swap_tracks():
+    """Boxes are all that is known: a swap within one frame cannot be told from standing still."""
+    frames = [found(box(0), box(30))] * 3 + [found(box(30), box(0))] * 3
+    assert run(frames) == [[0, 1]] * 3 + [[1, 0]] * 3
+
+
+@pytest.mark.parametrize("step_px", [1.0, 3.0, 5.0])
+def test_a_fast_swap_seen_on_the_way_keeps_the_tracks(step_px):
+    """Half overlaid at the most, one passes above the other, at up to half a face per frame."""
+    num = int(40 / step_px) + 1
+    frames = [found(box(step_px * i), box(40 - step_px * i, y=6.0)) for i in range(num)]
+    assert run(frames) == [[0, 1]] * num
+
+
 @given(st.floats(0.0, 1.0))
 def test_blend_is_linear_in_time_and_exact_at_the_ends(share):
     points = np.arange(10, dtype=np.float32).reshape(5, 2)
