@@ -14,6 +14,7 @@ from erray.cli.display import console
 from erray.cli.doctor import doctor
 from erray.cli.faces import faces
 from erray.cli.steps import add_steps
+from erray.cli.weights import weights_app
 from erray.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ add_steps(app)
 app.command()(doctor)
 app.command()(faces)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(weights_app, name="weights")
 
 
 @contextmanager
