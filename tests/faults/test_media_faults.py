@@ -17,6 +17,7 @@ import pytest
 import erray.extraction
 from erray.config import Recipe, parse_recipe
 from erray.corpora import read_corpus
+from erray.errors import UserError
 from erray.extraction import Extracted, Extractor
 from erray.media import Decoder
 from erray.stages import TracksStage
@@ -81,6 +82,31 @@ def test_every_odd_medium_gets_its_status(root, tmp_path):
     assert {row["clip_id"] for row in rows(tmp_path / "run", "rejects")} == {
         name for name, (_, state, _, _) in ODD_MEDIA.items() if state == "rejected"
     }
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        "../secret.mp4",
+        "inside/../../secret.mp4",
+        "{outside}/secret.mp4",
+        "link.mp4",
+        "folder/secret.mp4",
+        "http://127.0.0.1:9/a.mp4",
+        "file:///etc/passwd",
+        "concat:plain.mp4|plain.mp4",
+    ],
+)
+def test_nothing_outside_the_root_is_read(root, tmp_path, media):
+    plain(tmp_path / "secret.mp4")
+    (root / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    (root / "folder").symlink_to(tmp_path)
+    write_manifest(root, [media.format(outside=tmp_path)])
+    before_ns = (tmp_path / "secret.mp4").stat().st_atime_ns
+    with pytest.raises(UserError, match=r"corpus root"):
+        extract(root, tmp_path / "run")
+    assert (tmp_path / "secret.mp4").stat().st_atime_ns == before_ns
+    assert not (tmp_path / "run" / "tables").exists()
 
 
 CRASHING, STALLING, HUNGRY, EXITING = "crash.mp4", "stall.mp4", "memory.mkv", "exit.mp4"
@@ -153,6 +179,14 @@ def test_a_decoder_that_crashes_stalls_or_eats_memory_costs_its_clip(root, tmp_p
     assert (more.rejected, more.done) == (0, len(media))
 
 
+class WitnessStage(TracksStage):
+    """Leaves the number of its process: an actor that was restarted leaves another one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        Path(self.root, f"{os.getpid()}.worker").touch()
+
+
 def sources(folder: Path) -> list[Path]:
     """Small real media where they are there, and one that is made here."""
     plain(folder / "plain.mp4")
@@ -183,7 +217,8 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(content)
 
 
-def test_thousands_of_mutated_media_leave_no_row_missing(root, tmp_path):
+def test_thousands_of_mutated_media_leave_no_row_missing(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(erray.extraction, "TracksStage", WitnessStage)
     chance = random.Random(SEED)
     wells = [(path.suffix, path.read_bytes()) for path in sources(tmp_path)]
     media = []
@@ -193,9 +228,11 @@ def test_thousands_of_mutated_media_leave_no_row_missing(root, tmp_path):
         (root / media[-1]).write_bytes(mutated(data, chance))
     write_manifest(root, media)
     out = tmp_path / "run"
-    extracted = extract(root, out, media={"stall_s": 20.0}, extract={"shard_clips": 50})
+    settings = {"shard_clips": 50, "pools": {"tracks": {"num_workers": 2}}}
+    extracted = extract(root, out, media={"stall_s": 20.0}, extract=settings)
     assert extracted.wanted == extracted.done + extracted.rejected == NUM_MUTATIONS
     reasons = extracted.reasons
     print(f"{extracted.done} done, rejected: {reasons}")
-    assert "worker_died" not in reasons, "no actor died"
+    assert len(list(root.glob("*.worker"))) == 2, "no actor died"
+    assert "worker_died" not in reasons
     assert extracted.done > NUM_MUTATIONS // 10 and len(reasons) > 3, "the mutations are of use"
