@@ -179,7 +179,8 @@ class Extractor:
 
     def _encode_stage(self, name: str) -> _Stage:
         settings = {"encoder": name, "options": self.recipe.streams[name]}
-        return _Stage(name, EncodeStage, self._settings(name) | settings, uses_gpu=False)
+        uses_gpu = self.plan.uses_gpu(name)
+        return _Stage(name, EncodeStage, self._settings(name) | settings, uses_gpu)
 
     def _settings(self, stage: str) -> dict[str, Any]:
         return {

@@ -22,6 +22,8 @@ from erray.store import RunFolder, row_key
 
 TRACKS = "tracks"
 _TRACKS_VERSION = 2
+# Where weights lie (their hash counts), where an encoder runs and how much at a time.
+_SHAPES_NOTHING = ("weights", "model", "device", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Plan:
         return {name: encoder.width for name, encoder in self._encoders.items()}
 
     @cached_property
+    def num_views(self) -> dict[str, int]:
+        """Stream name to stored views of a clip; only face encoders have more than one."""
+        return {
+            name: encoder.num_views if encoder.modality == "face" else 1
+            for name, encoder in self._encoders.items()
+        }
+
+    def uses_gpu(self, stream: str) -> bool:
+        """Whether the stream's encoder runs on a GPU where there is one: those with weights do."""
+        return self._encoders[stream].weights_sha256 is not None
+
+    @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Stage name to fingerprint."""
         prints = {TRACKS: fingerprint(self._tracks_settings())}
@@ -50,7 +64,11 @@ class Plan:
                 {
                     "encoder": name,
                     "version": encoder.version,
-                    "config": asdict(encoder.config),
+                    "config": {
+                        key: value
+                        for key, value in asdict(encoder.config).items()
+                        if key not in _SHAPES_NOTHING
+                    },
                     "weights": encoder.weights_sha256,
                     "reads": prints[TRACKS] if encoder.modality == "face" else clock,
                 }

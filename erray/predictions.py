@@ -68,7 +68,8 @@ class Predictor:
         keys = {row[_KEY_PREFIX + name] for row in rows}
         shards = sorted({row[_SHARD_PREFIX + name] for row in rows})
         table = self.run.features(name, fingerprint).read(keys=keys, shards=shards)
-        return {row["key"]: row for row in table.to_pylist()}
+        # view 0 alone; rows of before there were views have none
+        return {row["key"]: row for row in table.to_pylist() if not row["view"]}
 
     def _windows(
         self, clip: int, row: dict[str, Any], features: dict[str, dict[str, Any]]

@@ -90,6 +90,7 @@ FEATURE_SCHEMA = pa.schema(
         ("key", pa.string()),
         ("stream", pa.string()),
         ("modality", pa.string()),
+        ("view", pa.int32()),
         ("present", pa.list_(pa.bool_())),
         ("values", pa.binary()),
         ("shape", pa.list_(pa.int32())),
@@ -235,16 +236,26 @@ class TextSample:
 class Stream:
     """One stream of one clip: a value per tick, and whether the stream has data there.
 
-    Values of absent ticks are 0 and mean nothing.
+    Values of absent ticks are 0 and mean nothing. ``more_views_VTD`` are the same ticks seen in
+    other ways (a mirrored face), for training alone; None: there are none.
     """
 
     values_TD: NDArray[np.float32]
     present_T: NDArray[np.bool_]
+    more_views_VTD: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         assert self.values_TD.dtype == np.float32 and self.values_TD.ndim == 2
         assert self.present_T.dtype == np.bool_
         assert self.present_T.shape == self.values_TD.shape[:1]
+        if self.more_views_VTD is not None:
+            assert self.more_views_VTD.dtype == np.float32
+            assert self.more_views_VTD.shape[1:] == self.values_TD.shape
+
+    @property
+    def views(self) -> list[NDArray[np.float32]]:
+        """Values [T, D] of every view; the first is the one that is evaluated."""
+        return [self.values_TD, *([] if self.more_views_VTD is None else self.more_views_VTD)]
 
 
 def tensor_columns(x: NDArray[Any]) -> dict[str, Any]:

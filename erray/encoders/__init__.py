@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from erray.encoders.facenet import FacenetEncoder
 from erray.encoders.hash import HashEncoder
 from erray.encoders.hog import HogEncoder
+from erray.encoders.ir50 import Ir50Encoder
 from erray.encoders.logmel import LogmelEncoder
 from erray.errors import UserError
 
 ENCODERS: dict[str, type] = {
+    "facenet": FacenetEncoder,
     "hash": HashEncoder,
     "hog": HogEncoder,
+    "ir50": Ir50Encoder,
     "logmel": LogmelEncoder,
 }
 

@@ -53,6 +53,7 @@ class HogEncoder:
     modality = "face"
     config_type = HogConfig
     weights_sha256: str | None = None
+    num_views = 1
 
     def __init__(self, config: HogConfig | None = None) -> None:
         self.config = config or HogConfig()

@@ -64,7 +64,10 @@ class EncodeStage:
             streams = self._encode_samples(rows, status)
         seconds = (time.perf_counter() - start) / len(rows)
         features = [
-            self._feature_row(row, streams[row["key"]]) for row in rows if row["key"] in streams
+            feature_row
+            for row in rows
+            if row["key"] in streams
+            for feature_row in self._feature_rows(row, streams[row["key"]])
         ]
         keys = [row["key"] for row in rows]
         name = self.table.write_shard(features, keys=keys)
@@ -113,14 +116,16 @@ class EncodeStage:
             samples = [_face_sample(crops) for crops in part]
             for crops, found in zip(part, self.encoder(samples), strict=True):
                 for key in keys_of_tracks[crops["key"]]:
-                    streams[key].values_TD[crops["ticks"]] = found.values_TD
+                    for values_TD, part_TD in zip(streams[key].views, found.views, strict=True):
+                        values_TD[crops["ticks"]] = part_TD
                     streams[key].present_T[crops["ticks"]] = found.present_T
         return streams
 
     def _empty_stream(self, row: dict[str, Any]) -> Stream:
         num_ticks = len(row["frame_times_s"])
-        values_TD = np.zeros((num_ticks, self.encoder.width), np.float32)
-        return Stream(values_TD, np.zeros(num_ticks, np.bool_))
+        shape = (self.encoder.num_views, num_ticks, self.encoder.width)
+        views_VTD = np.zeros(shape, np.float32)
+        return Stream(views_VTD[0], np.zeros(num_ticks, np.bool_), views_VTD[1:])
 
     def _crop_parts(self, rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         shards = sorted({row["crops_shard"] for row in rows if row["crops_shard"]})
@@ -134,16 +139,21 @@ class EncodeStage:
         if part:
             yield part
 
-    def _feature_row(self, row: dict[str, Any], stream: Stream) -> dict[str, Any]:
-        return {
-            "clip_id": row["clip_id"],
-            "fingerprint": self.fingerprint,
-            "key": row["key"],
-            "stream": self.encoder.name,
-            "modality": self.encoder.modality,
-            "present": stream.present_T.tolist(),
-            **tensor_columns(stream.values_TD),
-        }
+    def _feature_rows(self, row: dict[str, Any], stream: Stream) -> list[dict[str, Any]]:
+        """A row per view."""
+        return [
+            {
+                "clip_id": row["clip_id"],
+                "fingerprint": self.fingerprint,
+                "key": row["key"],
+                "stream": self.encoder.name,
+                "modality": self.encoder.modality,
+                "view": view,
+                "present": stream.present_T.tolist(),
+                **tensor_columns(values_TD),
+            }
+            for view, values_TD in enumerate(stream.views)
+        ]
 
 
 def _face_sample(crops: dict[str, Any]) -> FaceSample:

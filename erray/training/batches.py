@@ -6,10 +6,12 @@ the same steps, and a resumed run the same order as an undisturbed one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from erray.training.ingest import FeatureArrays
 from erray.windows import UNLABELLED, cut
@@ -55,6 +57,23 @@ def epoch_batches(
         members = sorted(order[first : first + group].tolist(), key=lambda i: lengths[i])
         batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def epoch_views(
+    num_clips: int, num_views: Mapping[str, int], *, seed: int, epoch: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the view of every clip [num_clips] in an epoch, for streams that have several.
+
+    All windows of a clip share the draw, and it depends on the seed, the epoch and the stream's
+    name alone: neither on the number of workers nor on the other streams.
+    """
+    return {
+        stream: np.random.default_rng([seed, epoch, zlib.crc32(stream.encode())]).integers(
+            count, size=num_clips
+        )
+        for stream, count in num_views.items()
+        if count > 1
+    }
 
 
 def rank_slice(batch: Sequence[int], rank: int, world_size: int) -> list[int]:

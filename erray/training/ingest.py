@@ -2,9 +2,12 @@
 
 An array folder holds, over the ticks of all its clips one after the other, ``times_s.npy`` [N] and
 for every stream ``<stream>.values.npy`` [N, D] float32 and ``<stream>.present.npy`` [N] bool;
-``index.json`` has each clip's place. It is named after the keys of the rows it holds, written
-once, and mapped (not read) by every worker and trial. A split has a folder of its own, so that a
-search can be handed train and val and has no way to open test.
+``index.json`` has each clip's place. The split that is trained on also has the other views of a
+stream that has any, ``<stream>.more_views.npy`` [V - 1, N, D].
+
+The folder is named after the keys of the rows it holds, written once, and mapped (not read) by
+every worker and trial. A split has a folder of its own, so that a search can be handed train and
+val and has no way to open test.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from erray.plan import TRACKS, Plan, done_clips
 from erray.records import Clip, tensor_from_columns
 from erray.store import RunFolder, ShardPlaces
 from erray.windows import UNLABELLED, WindowSample
+
+TRAIN = "train"
+"""The split that is trained on: the only one that needs more than the first view."""
 
 _CHUNK_TICKS = 65_536
 
@@ -71,17 +77,33 @@ class FeatureArrays:
         """Presence of all ticks, [N]."""
         return self._mapped[f"{stream}.present"]
 
+    def num_views(self, stream: str) -> int:
+        """Views that training may draw from; the first is :meth:`values`."""
+        return 1 + len(self._mapped.get(f"{stream}.more_views", ()))
+
     def times_s(self, clip: int) -> NDArray[np.float64]:
         """The clock of the clip at position ``clip``, [T]."""
         place = self.clips[clip]
         return self._mapped["times_s"][place.offset : place.offset + place.num_ticks]
 
-    def window(self, clip: int, start: int, stop: int, streams: Sequence[str]) -> WindowSample:
-        """Cut ticks ``[start, stop)`` of the clip at position ``clip``."""
+    def window(
+        self,
+        clip: int,
+        start: int,
+        stop: int,
+        streams: Sequence[str],
+        *,
+        views: Mapping[str, int] | None = None,
+    ) -> WindowSample:
+        """Cut ticks ``[start, stop)`` of the clip at position ``clip``.
+
+        ``views`` names another view of some streams than the first.
+        """
         place = self.clips[clip]
         rows = slice(place.offset + start, place.offset + stop)
+        chosen = views or {}
         return WindowSample(
-            streams={name: self.values(name)[rows] for name in streams},
+            streams={name: self._view(name, chosen.get(name, 0))[rows] for name in streams},
             present={name: self.present(name)[rows] for name in streams},
             label=place.label,
             clip=clip,
@@ -106,6 +128,9 @@ class FeatureArrays:
             return np.zeros(width), np.ones(width)
         variance_D = square_D / count - (total_D / count) ** 2
         return shift_D + total_D / count, np.sqrt(np.maximum(variance_D, 0.0))
+
+    def _view(self, stream: str, view: int) -> NDArray[np.float32]:
+        return self._mapped[f"{stream}.more_views"][view - 1] if view else self.values(stream)
 
     @cached_property
     def _mapped(self) -> dict[str, NDArray]:
@@ -136,16 +161,24 @@ def build_arrays(
     ]
     folder = cache / f"{split}-{fingerprint([list(plan.modalities), labels.names, content])}"
     if not (folder / "index.json").is_file():
-        _publish(_write(folder, plan, run, ready, labels), folder)
+        num_views = plan.num_views if split == TRAIN else dict.fromkeys(plan.modalities, 1)
+        _publish(_write(folder, plan, run, ready, labels, num_views), folder)
     return FeatureArrays(folder)
 
 
-def _write(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip], labels: LabelSet) -> Path:
+def _write(
+    folder: Path,
+    plan: Plan,
+    run: RunFolder,
+    clips: list[Clip],
+    labels: LabelSet,
+    num_views: Mapping[str, int],
+) -> Path:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
     lengths = _write_times(temporary, plan, run, clips)
     for name in plan.modalities:
-        _write_stream(temporary, plan, run, name, clips, lengths)
+        _write_stream(temporary, plan, run, name, clips, lengths, num_views[name])
     offsets = np.cumsum([0, *lengths]).tolist()
     places = [
         ClipPlace(
@@ -190,25 +223,39 @@ def _clocks(
 
 
 def _write_stream(
-    folder: Path, plan: Plan, run: RunFolder, name: str, clips: list[Clip], lengths: list[int]
+    folder: Path,
+    plan: Plan,
+    run: RunFolder,
+    name: str,
+    clips: list[Clip],
+    lengths: list[int],
+    num_views: int,
 ) -> None:
-    """Write one stream shard by shard (memory: one shard)."""
+    """Write the first views of one stream shard by shard (memory: one shard)."""
     places = _places(plan, name, clips)
     offsets = np.cumsum([0, *lengths])
     shape = (int(offsets[-1]), plan.widths[name])
-    values_ND = open_memmap(folder / f"{name}.values.npy", "w+", np.float32, shape)
+    views_ND = [open_memmap(folder / f"{name}.values.npy", "w+", np.float32, shape)]
+    if num_views > 1:
+        path = folder / f"{name}.more_views.npy"
+        views_ND += open_memmap(path, "w+", np.float32, (num_views - 1, *shape))
     present_N = open_memmap(folder / f"{name}.present.npy", "w+", np.bool_, shape[:1])
-    found: set[str] = set()
+    found: set[tuple[str, int]] = set()
     for row in _feature_rows(plan, run, name, places):
+        view = row["view"] or 0  # rows of before there were views have none
+        if view >= num_views:
+            continue
         values_TD = tensor_from_columns(row["values"], row["shape"], row["dtype"])
         for i in places[row["key"]]:
             if len(values_TD) != lengths[i]:
                 raise RuntimeError(f"stream {name!r} has another length than the clip's clock")
-            values_ND[offsets[i] : offsets[i + 1]] = values_TD
+            views_ND[view][offsets[i] : offsets[i + 1]] = values_TD
             present_N[offsets[i] : offsets[i + 1]] = row["present"]
-        found.add(row["key"])
-    assert found == set(places), f"stream {name!r}: features of a clip that is done are missing"
-    values_ND.flush()
+        found.add((row["key"], view))
+    wanted = {(key, view) for key in places for view in range(num_views)}
+    assert found == wanted, f"stream {name!r}: features of a clip that is done are missing"
+    for values_ND in views_ND:
+        values_ND.flush()
     present_N.flush()
 
 
@@ -224,7 +271,7 @@ def _feature_rows(
         for row in part.to_pylist()
         if row["key"] in keys
     }
-    columns = ["key", "present", "values", "shape", "dtype"]
+    columns = ["key", "view", "present", "values", "shape", "dtype"]
     for path in sorted(paths):
         for row in table.read(columns=columns, shards=[path]).to_pylist():
             if row["key"] in keys:

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from erray.config import Optimiser
 from erray.metrics import METRICS, clip_prediction, confusion
 from erray.scoring import score_clips
-from erray.training.batches import Span, epoch_batches, rank_slice, training_spans
+from erray.training.batches import Span, epoch_batches, epoch_views, rank_slice, training_spans
 from erray.training.ingest import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.schedules import make_schedule
@@ -61,6 +61,7 @@ class TrainingLoop:
         self.schedule = make_schedule(schedule.name, job.settings.optimiser.lr, schedule.options)
         self.spans = training_spans(job.train, window=job.settings.window, hop=job.settings.hop)
         self.epoch = 0
+        self._views: dict[str, NDArray[np.int64]] = {}
         self.best = Best()
         self.history: list[dict[str, float]] = []
 
@@ -127,6 +128,9 @@ class TrainingLoop:
         torch.manual_seed(int(draws.generate_state(1)[0]))
         lengths = [len(span) for span in self.spans]
         batches = epoch_batches(lengths, settings.batch_size, seed=seed, epoch=self.epoch)
+        train = self.job.train
+        num_views = {name: train.num_views(name) for name in self.job.streams}
+        self._views = epoch_views(len(train.clips), num_views, seed=seed, epoch=self.epoch)
         self.model.train()
         total_loss, total_frames, lr = 0.0, 0.0, 0.0
         for number, positions in enumerate(batches):
@@ -160,13 +164,13 @@ class TrainingLoop:
     def _batch(self, positions: list[int]) -> Batch:
         """This worker's slice; a worker without a share takes one window and counts none of it."""
         mine = rank_slice(positions, self.rank, self.world_size)
-        batch = collate(
-            [self._window(self.job.train, self.spans[i]) for i in mine or positions[:1]]
-        )
+        batch = collate([self._window(self.spans[i]) for i in mine or positions[:1]])
         return batch if mine else replace(batch, valid_BT=torch.zeros_like(batch.valid_BT))
 
-    def _window(self, arrays: FeatureArrays, span: Span) -> WindowSample:
-        return arrays.window(span.clip, span.start, span.stop, list(self.job.streams))
+    def _window(self, span: Span) -> WindowSample:
+        views = {name: int(view[span.clip]) for name, view in self._views.items()}
+        streams = list(self.job.streams)
+        return self.job.train.window(span.clip, span.start, span.stop, streams, views=views)
 
     def _summed(self, x: Tensor) -> Tensor:
         x = x.to(torch.float64)

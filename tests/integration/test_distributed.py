@@ -40,7 +40,7 @@ class DeadlyArrays(FeatureArrays):
     checkpoints: Path
     fatal: int
 
-    def window(self, clip: int, start: int, stop: int, streams: Any) -> WindowSample:
+    def window(self, *where: Any, **views: Any) -> WindowSample:
         reader = self.notes / f"reader-{os.getpid()}"
         with reader.open("ab") as file:
             file.write(b".")
@@ -54,7 +54,7 @@ class DeadlyArrays(FeatureArrays):
                 while not any(self.checkpoints.rglob("checkpoint_manager_snapshot.json")):
                     time.sleep(0.05)
                 os._exit(1)
-        return super().window(clip, start, stop, streams)
+        return super().window(*where, **views)
 
     def readers(self) -> dict[str, int]:
         """Process to number of windows it read."""

@@ -24,6 +24,7 @@ from erray.encoders.weights import (
 from erray.errors import UserError
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB, so that a break falls between two chunks
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
@@ -78,7 +79,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "weights"
 
 
-def entry(server, *, sha256=hashlib.sha256(CONTENT).hexdigest(), name="weights.bin"):
+def entry(server, *, sha256=SHA256, name="weights.bin"):
     source = f"http://127.0.0.1:{server.server_address[1]}/{name}"
     return Weights("made-up", "MIT", "hog", (WeightsFile("weights.bin", source, sha256, None),))
 
@@ -172,7 +173,7 @@ def test_an_unreachable_server_is_one_line(server):
 
 
 def test_weights_are_found_by_name_checked_or_by_path(folder, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="is missing.*`erray weights fetch vggish`"):
+    with pytest.raises(UserError, match=r"is missing.*`erray weights fetch vggish`"):
         resolve("vggish")
     with pytest.raises(UserError, match="no known hash: give the path"):
         resolve("ir50")
@@ -182,7 +183,7 @@ def test_weights_are_found_by_name_checked_or_by_path(folder, tmp_path, monkeypa
         resolve("vgg")
     folder.mkdir()
     (folder / "vggish-10086976.pth").write_bytes(b"altered")
-    with pytest.raises(UserError, match="is altered.*`erray weights fetch vggish`"):
+    with pytest.raises(UserError, match=r"is altered.*`erray weights fetch vggish`"):
         path_of("vggish")
     own = tmp_path / "own.pth"
     with pytest.raises(UserError, match="no weights at"):
