@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,20 @@ from erray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# What torch's reader raises on damaged files, by experiment (tests/faults).
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 MISSING, INTACT, ALTERED, UNKNOWN = "missing", "intact", "altered", "no known hash"
 
@@ -168,8 +183,8 @@ def read_torch(path: Path, sha256: str) -> Mapping[str, Tensor]:
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).split(". ")[0].splitlines()[0][:200] if str(error) else "it ends early"
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split(". ")[0].split())[:200] or "it ends early"
         raise UserError(f"{path} is not read: expected named tensors alone ({reason})") from None
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in content.items()
