@@ -133,11 +133,11 @@ class Media(Section):
 
 
 class Faces(Section):
-    min_face_px: int = Field(40, ge=12, description="smallest face that is looked for")
+    min_face_px: int = Field(40, ge=12, description="smallest face that is looked for, in pixels of the searched frame")
     confidence: float = Field(0.9, gt=0, lt=1, description="least score of a detection")
-    stride: int = Field(5, ge=1, description="frames from one detection to the next")
+    stride: int = Field(5, ge=1, description="frames from one search to the next; 1: search every frame")
     frame_side_px: int | None = Field(
-        None, ge=64, description="detect on frames scaled down to this long side; null: as is"
+        None, ge=64, description="search frames scaled down to this long side; null: as is"
     )
     crop_size_px: int = Field(112, ge=16, description="side of the aligned crop")
     jpeg_quality: int = Field(92, ge=1, le=95, description="quality of the stored crops")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# An hour of one face is 90,000 crops, 500 MB: what exceeds this lies in a temporary file.
+# An hour of one face is 90,000 crops, 450 MB: what exceeds this lies in a temporary file.
 MEMORY_BYTES = 32 * 2**20
 
 

@@ -32,8 +32,8 @@ class DetectorConfig:
     """What the detector looks for, and how much it costs.
 
     Attributes:
-        min_face_px: side of the smallest face, in pixels of the given images. Halving it makes
-            the search about four times as long.
+        min_face_px: side of the smallest face, in pixels of the images as they are searched.
+            Halving it makes the search about four times as long.
         confidence: least score of the last net.
         frame_side_px: images whose longer side exceeds this are scaled down for the search;
             None: never. Faces found are measured on the images as they are.
@@ -124,7 +124,7 @@ class MtcnnDetector:
     def _search(self, images: Sequence[NDArray[np.uint8]], scale: float) -> list[Detections]:
         found = self._cascade.search(
             _scaled(images, scale),
-            min_face_px=round(self.config.min_face_px * scale),
+            min_face_px=self.config.min_face_px,
             confidence=self.config.confidence,
         )
         boxes_K4, points_K52, _ = self._cascade.measure(

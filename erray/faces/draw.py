@@ -22,7 +22,7 @@ def colour_of(track: FaceTrack) -> str:
 
 def label_of(track: FaceTrack) -> str:
     """Return what a track is called in a picture."""
-    return f"{track.track_id} main" if track.is_main else str(track.track_id)
+    return f"{track.track_id} (main)" if track.is_main else str(track.track_id)
 
 
 def draw_tracks(

@@ -76,6 +76,9 @@ def test_smallest_face_is_respected(portrait):
     frame[100:200, 150:250] = portrait[::2, ::2]
     found = [len(MtcnnDetector(DetectorConfig(min_face_px=px))([frame])[0]) for px in (30, 120)]
     assert found == [1, 0]
+    # the face has 50 pixels in the frame and 25 in the frame as it is searched
+    halved = [DetectorConfig(min_face_px=px, frame_side_px=200) for px in (20, 60)]
+    assert [len(MtcnnDetector(config)([frame])[0]) for config in halved] == [1, 0]
 
 
 @pytest.mark.parametrize(
