@@ -167,8 +167,8 @@ class _Progress:
             i: (np.array(self._tracks[i].ticks, np.int32), self._tracks[i].jpegs) for i in wanted
         }
         tracks = [replace(track, is_main=track.track_id == main) for track in tracks]
-        size_px, num_searched = self._frames.frame_size_px, self._frames.num_searched
-        return ClipFaces(times_s_T, tracks, crops, size_px, num_searched)
+        frames = self._frames
+        return ClipFaces(times_s_T, tracks, crops, frames.frame_size_px, frames.num_searched)
 
     def _link(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -209,7 +209,6 @@ class _Progress:
 
     def _forget(self) -> None:
         """Drop frames of which no face is left to be cropped."""
-        num_ticks = len(self._times_s)
         unsettled = [
             kept.raw[len(kept.settled)].tick
             for kept in self._tracks.values()
@@ -218,7 +217,7 @@ class _Progress:
         # a face that was missed may come back and claim the frames since it was last seen
         missed = [self._tracks[i].raw[-1].tick + 1 for i in self._linker.open_tracks()]
         frame_bytes = 3 * int(np.prod(self._frames.frame_size_px))
-        num_kept = min(MAX_GAP_TICKS, GAP_BYTES // max(frame_bytes, 1))
+        num_ticks, num_kept = len(self._times_s), min(MAX_GAP_TICKS, GAP_BYTES // frame_bytes)
         oldest = max(min([num_ticks, *missed]), num_ticks - num_kept)
         oldest = max(min([oldest, *unsettled]), num_ticks - MAX_GAP_TICKS)
         for tick in [tick for tick in self._buffer if tick < oldest]:
@@ -229,9 +228,9 @@ def _blocks(
     frames: Iterable[tuple[float, NDArray[np.uint8]]], num_ticks: int
 ) -> Iterator[list[tuple[float, NDArray[np.uint8]]]]:
     block: list[tuple[float, NDArray[np.uint8]]] = []
-    for time_s, image_HWC in frames:
-        block.append((time_s, image_HWC))
-        if len(block) >= num_ticks or len(block) * image_HWC.nbytes >= BLOCK_BYTES:
+    for frame in frames:
+        block.append(frame)
+        if len(block) >= num_ticks or len(block) * frame[1].nbytes >= BLOCK_BYTES:
             yield block
             block = []
     if block:
