@@ -238,7 +238,7 @@ def _write_stream(
     views_ND = [open_memmap(folder / f"{name}.values.npy", "w+", np.float32, shape)]
     if num_views > 1:
         path = folder / f"{name}.more_views.npy"
-        views_ND += open_memmap(path, "w+", np.float32, (num_views - 1, *shape))
+        views_ND.extend(open_memmap(path, "w+", np.float32, (num_views - 1, *shape)))
     present_N = open_memmap(folder / f"{name}.present.npy", "w+", np.bool_, shape[:1])
     found: set[tuple[str, int]] = set()
     for row in _feature_rows(plan, run, name, places):

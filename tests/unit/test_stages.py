@@ -18,7 +18,16 @@ from skimage.data import astronaut
 from erray.faces.associate import Detections
 from erray.faces.detect import DetectorConfig
 from erray.faces.track import FaceTracker, TrackerConfig
-from erray.records import CLIP_SCHEMA, DONE, REJECTED, STATUS_SCHEMA, Clip, tensor_from_columns
+from erray.records import (
+    CLIP_SCHEMA,
+    DONE,
+    REJECTED,
+    STATUS_SCHEMA,
+    Clip,
+    FaceSample,
+    Stream,
+    tensor_from_columns,
+)
 from erray.stages import EncodeStage, TracksStage
 from erray.stages.clock import on_clock, ticks_on_clock
 from erray.store import RunFolder
@@ -231,6 +240,37 @@ def test_a_face_encoder_reads_the_crops_of_its_clips(run, root):
     alone(rows.slice(1, 1))
     (row,) = alone.table.read().to_pylist()
     np.testing.assert_array_equal(values_of(row), values_of(together["b.mp4"]))
+
+
+class TwoViews:
+    """Mean brightness of a crop, and its negative as the second view."""
+
+    name, version, modality, width, num_views = "two", 1, "face", 1, 2
+
+    def __call__(self, batch: list[FaceSample]) -> list[Stream]:
+        return [self._stream(sample.crops_NHWC.mean(axis=(1, 2, 3))) for sample in batch]
+
+    def _stream(self, means_N: np.ndarray) -> Stream:
+        values_TD = means_N[:, None].astype(np.float32)
+        return Stream(values_TD, np.ones(len(means_N), np.bool_), -values_TD[None])
+
+
+def test_every_view_is_a_row_of_its_own_with_the_same_presence(run, root):
+    write_video(root / "a.mp4", [40 * i for i in range(300)], size_px=(32, 32))
+    write_images(root / "none.mp4", [np.zeros((32, 32, 3), np.uint8)] * 3)
+    names = ["a.mp4", "none.mp4"]
+    status = tracks_stage(run, root, faces=True)(table(clip_rows(*names)))
+    (shard,) = run.crops.shards()
+    stage = encode_stage(run, root, "hog")
+    stage.encoder = TwoViews()
+    stage(encode_table(status, clip_rows(*names), shard))
+    rows = {(row["clip_id"], row["view"]): row for row in stage.table.read().to_pylist()}
+    assert rows.keys() == {(name, view) for name in names for view in (0, 1)}
+    first, second = rows["a.mp4", 0], rows["a.mp4", 1]
+    assert first["present"] == second["present"] == [True] * 300
+    assert values_of(first).shape == (300, 1) and values_of(first).min() > 0
+    np.testing.assert_array_equal(values_of(second), -values_of(first))
+    assert not any(rows["none.mp4", 1]["present"]) and not values_of(rows["none.mp4", 1]).any()
 
 
 def test_a_voice_encoder_follows_the_picture_and_silence_is_absence(run, root):

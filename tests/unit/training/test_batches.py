@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erray.training.batches import Span, epoch_batches, rank_slice, training_spans
+from erray.training.batches import (
+    Span,
+    epoch_batches,
+    epoch_views,
+    rank_slice,
+    training_spans,
+)
 from erray.training.ingest import ClipPlace, FeatureArrays
 from erray.windows import UNLABELLED
 
@@ -61,3 +68,20 @@ def test_spans_are_the_windows_of_labelled_clips():
     spans = training_spans(arrays, window=10, hop=5)
     assert spans == [Span(0, 0, 10), Span(0, 2, 12), Span(2, 0, 10)]
     assert [len(span) for span in spans] == [10, 10, 10]
+
+
+@given(st.integers(1, 200), seeds, epochs)
+def test_views_depend_on_seed_epoch_and_stream_alone(num_clips, seed, epoch):
+    several = {"ir50": 4, "facenet": 3, "hog": 1}
+    drawn = epoch_views(num_clips, several, seed=seed, epoch=epoch)
+    assert drawn.keys() == {"ir50", "facenet"}
+    for stream, view in drawn.items():
+        assert len(view) == num_clips and set(view.tolist()) <= set(range(several[stream]))
+        alone = epoch_views(num_clips, {stream: several[stream]}, seed=seed, epoch=epoch)
+        assert np.array_equal(alone[stream], view)
+
+
+def test_every_view_is_drawn_and_epochs_differ():
+    first = epoch_views(400, {"ir50": 4}, seed=0, epoch=0)["ir50"]
+    assert np.bincount(first).min() > 60
+    assert not np.array_equal(first, epoch_views(400, {"ir50": 4}, seed=0, epoch=1)["ir50"])

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays as numpy_arrays
 from erray.errors import UserError
 from erray.labels import CEXPR_7
 from erray.plan import TRACKS, Plan
-from erray.records import REJECTED
+from erray.records import REJECTED, tensor_columns
 from erray.store import RunFolder
 from erray.training import ingest
 from erray.training.ingest import FeatureArrays, build_arrays
@@ -186,3 +186,39 @@ def test_the_normaliser_keeps_its_digits_over_chunks_and_large_means(tmp_path, m
 def test_a_stream_that_is_never_present_is_left_as_it_is(tmp_path):
     mean_D, std_D = normalise(tmp_path, np.full((4, 3), 7.0), np.zeros(4, np.bool_))
     assert mean_D.tolist() == [0.0] * 3 and std_D.tolist() == [1.0] * 3
+
+
+def test_only_training_has_the_other_views(run):
+    rng = np.random.default_rng(0)
+    features = write_features(run, PLAN, LENGTHS, CLIPS, shard_clips=3)
+    more = {}
+    table = run.features("hog", PLAN.fingerprints["hog"])
+    for shard in table.shards():
+        rows = table.read(shards=[shard]).to_pylist()
+        for row in list(rows):
+            shape = tuple(row["shape"])
+            more[row["clip_id"]] = rng.normal(size=(2, *shape)).astype(np.float32)
+            # the evaluated view keeps a null, as rows of before there were views have it
+            rows += [
+                row | {"view": i + 1} | tensor_columns(x_TD)
+                for i, x_TD in enumerate(more[row["clip_id"]])
+            ]
+        table.write_shard(rows[::-1], keys=list(dict.fromkeys(row["key"] for row in rows)))
+    with_views = Plan(PLAN.recipe)
+    with_views.__dict__["num_views"] = PLAN.num_views | {"hog": 3}
+    cache = Path(run.out) / "cache"
+    for split in ("train", "val"):
+        built = build_arrays(with_views, run, CLIPS, CEXPR_7, split=split, cache=cache)
+        assert built.num_views("hog") == (3 if split == "train" else 1)
+        assert built.num_views("hash") == 1
+        for i, place in enumerate(built.clips):
+            stream = features[place.clip_id]["hog"]
+            for view in range(built.num_views("hog")):
+                expected_TD = more[place.clip_id][view - 1] if view else stream.values_TD
+                found = built.window(i, 0, place.num_ticks, ["hog"], views={"hog": view})
+                np.testing.assert_array_equal(found.streams["hog"], expected_TD)
+                np.testing.assert_array_equal(found.present["hog"], stream.present_T)
+        mean_D, _ = built.normaliser("hog")
+        first = [features[place.clip_id]["hog"] for place in built.clips]
+        seen = np.concatenate([stream.values_TD[stream.present_T] for stream in first])
+        np.testing.assert_allclose(mean_D, seen.mean(axis=0), atol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from erray.checkpoint import load_state, save_state
+from erray.training.ingest import FeatureArrays
 from erray.training.loop import TrainingLoop, make_optimiser
 from erray.training.runs import TrainingRun, train_in_process, usable_state
 
@@ -49,6 +50,7 @@ def jobs(make_job):
     return {
         "uneven": make_job(dropout=0.0, epochs=1, hop=16),
         "single": make_job(dropout=0.0, epochs=1, hop=16, batch_size=1),
+        "views": make_job(dropout=0.0, epochs=2, hop=16, views=True),
     }
 
 
@@ -81,6 +83,31 @@ def test_two_workers_take_the_steps_of_one(jobs, of_two_workers):
 def test_more_workers_than_windows_in_a_batch(jobs, of_two_workers):
     losses_1, _, _ = recorded_run(jobs["single"])
     np.testing.assert_allclose(of_two_workers["single"][0][:5], losses_1[:5], atol=1e-6)
+
+
+def test_two_workers_draw_the_views_of_one(jobs, of_two_workers):
+    losses_1, _, _ = recorded_run(jobs["views"])
+    np.testing.assert_allclose(of_two_workers["views"][0], losses_1, atol=1e-5)
+    first, _, _ = recorded_run(jobs["uneven"])
+    assert abs(losses_1[0] - first[0]) > 1e-3, "the views were not used"
+
+
+def test_every_window_of_a_clip_shows_the_epochs_view(make_job):
+    loop = TrainingLoop(make_job(epochs=2, views=True))
+    drawn = []
+    window = FeatureArrays.window
+
+    def recorded(arrays, clip, start, stop, streams, *, views=None):
+        drawn.append((arrays is loop.job.train, loop.epoch, clip, (views or {}).get("hog")))
+        return window(arrays, clip, start, stop, streams, views=views)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureArrays, "window", recorded)
+        list(loop.run())
+    assert {view for training, _, _, view in drawn if not training} == {None}
+    seen = {entry[1:] for entry in drawn if entry[0]}
+    assert len(seen) == 2 * 23, "one view per clip and epoch"
+    assert {view for _, _, view in seen} == {0, 1, 2}
 
 
 def without_seconds(history):
