@@ -7,15 +7,15 @@ column and a sign. Words that share letters share columns, and no vocabulary is 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from erray.encoders.words import place, spoken_words, spread, ticks_of_word
 from erray.errors import UserError
-from erray.records import Stream, TextSample, Word
+from erray.records import Stream, TextSample
 
 
 @dataclass(frozen=True)
@@ -40,35 +40,6 @@ class HashConfig:
                 "hash: expected 1 <= min_chars <= max_chars, "
                 f"found {self.min_chars} and {self.max_chars}"
             )
-
-
-def spread_blocks(num_tokens: int, num_ticks: int) -> NDArray[np.int64]:
-    """Return the sizes of contiguous blocks that spread tokens without times over all ticks.
-
-    Sizes differ by at most one, longer ones first; of more tokens than ticks only the first
-    ``num_ticks`` get a block, of one tick each.
-    """
-    num_blocks = min(num_tokens, num_ticks)
-    if num_blocks == 0:
-        return np.zeros(0, np.int64)
-    sizes = np.full(num_blocks, num_ticks // num_blocks, np.int64)
-    sizes[: num_ticks % num_blocks] += 1
-    return sizes
-
-
-def ticks_of_word(word: Word, times_s_T: NDArray[np.float64]) -> slice:
-    """Return the ticks at which a word is spoken: those in [start_s, end_s).
-
-    A word that falls between two ticks sits on the one before it; a word wholly before the first
-    tick, or more than a tick's length after the last, on none.
-    """
-    first = int(np.searchsorted(times_s_T, word.start_s))
-    last = int(np.searchsorted(times_s_T, word.end_s))
-    if last > first or first == 0:
-        return slice(first, last)
-    step_s = float(np.median(np.diff(times_s_T))) if len(times_s_T) > 1 else 0.0
-    within = first < len(times_s_T) or word.start_s < times_s_T[-1] + step_s
-    return slice(first - 1, first) if within else slice(0, 0)
 
 
 class HashEncoder:
@@ -98,30 +69,17 @@ class HashEncoder:
 
     def _stream(self, sample: TextSample) -> Stream:
         times_s_T = sample.frame_times_s_T
-        if sample.words:
-            values_TD = self._at_their_times(sample.words, times_s_T)
+        words = spoken_words(sample)
+        if words:
+            texts = [word.text for word in words]
+            places = [ticks_of_word(word, times_s_T) for word in words]
         else:
-            values_TD = self._spread((sample.transcript or "").split(), len(times_s_T))
-        # a word's vector has length 1, so a row of zeros is a tick without a word
-        return Stream(values_TD.astype(np.float32), np.asarray(values_TD.any(axis=1)))
-
-    def _spread(self, texts: Sequence[str], num_ticks: int) -> NDArray[np.float64]:
-        values_TD = np.zeros((num_ticks, self.width))
-        end = 0
-        for text, size in zip(texts, spread_blocks(len(texts), num_ticks), strict=False):
-            start, end = end, end + size
-            values_TD[start:end] = self.embed(text)
-        return values_TD
-
-    def _at_their_times(
-        self, words: Sequence[Word], times_s_T: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        sums_TD = np.zeros((len(times_s_T), self.width))
-        for word in words:
-            if word.text.strip():
-                sums_TD[ticks_of_word(word, times_s_T)] += self.embed(word.text)
-        length_T1 = np.linalg.norm(sums_TD, axis=1, keepdims=True)
-        return sums_TD / np.where(length_T1 > 0, length_T1, 1.0)
+            texts = (sample.transcript or "").split()
+            places = spread(len(texts), len(times_s_T))
+        values_ND = np.array([self.embed(text) for text in texts]).reshape(-1, self.width)
+        stream = place(values_ND, places, len(times_s_T))
+        length_T1 = np.linalg.norm(stream.values_TD, axis=1, keepdims=True)
+        return Stream(stream.values_TD / np.where(length_T1 > 0, length_T1, 1), stream.present_T)
 
     def embed(self, text: str) -> NDArray[np.float64]:
         """Return the unit vector of one word, equal on every machine and in every process."""

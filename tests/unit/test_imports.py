@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 # Lowest first. A room is a module or package of erray; it imports rooms of lower layers only.
 LAYERS = (
     ("records", "labels", "config", "errors", "options", "recipes"),
-    ("store", "media", "run_record"),
+    ("store", "media", "run_record", "hub"),
     ("corpora", "faces", "encoders", "windows", "models", "metrics", "statistics"),
     ("checkpoint", "clip_batches", "demo", "plan", "scoring", "stages", "submission"),
     ("registry", "rejects", "streaming", "ray_session"),

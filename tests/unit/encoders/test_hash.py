@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erray.encoders.hash import HashConfig, HashEncoder, spread_blocks, ticks_of_word
+from erray.encoders.hash import HashConfig, HashEncoder
 from erray.errors import UserError
 from erray.records import TextSample, Word
 
@@ -15,31 +15,6 @@ TIMES_S = np.arange(10) / 10.0
 
 def encode(transcript, words=None, times_s=TIMES_S):
     return HashEncoder()([TextSample(times_s, transcript, words)])[0]
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize(
-    ("num_tokens", "num_ticks", "sizes"),
-    [
-        (1, 10, [10]),
-        (3, 10, [4, 3, 3]),
-        (7, 10, [2, 2, 2, 1, 1, 1, 1]),
-        (10, 10, [1] * 10),
-        (12, 10, [1] * 10),
-        (5, 123, [25, 25, 25, 24, 24]),
-    ],
-)
-def test_blocks_as_published(num_tokens, num_ticks, sizes):
-    assert spread_blocks(num_tokens, num_ticks).tolist() == sizes
-
-
-@given(st.integers(0, 400), st.integers(0, 400))
-def test_blocks_fill_the_clip(num_tokens, num_ticks):
-    sizes = spread_blocks(num_tokens, num_ticks)
-    assert len(sizes) == min(num_tokens, num_ticks)
-    if len(sizes):
-        assert sizes.sum() == num_ticks and sizes.min() >= 1
-        assert sizes.max() - sizes.min() <= 1 and np.all(np.diff(sizes) <= 0)
 
 
 def test_words_without_times_are_spread():
@@ -69,22 +44,6 @@ def test_two_words_on_one_tick_share_it():
     assert np.flatnonzero(stream.present_T).tolist() == [4]
     both = HashEncoder().embed("yes") + HashEncoder().embed("no")
     np.testing.assert_allclose(stream.values_TD[4], both / np.linalg.norm(both), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("start_s", "end_s", "ticks"),
-    [
-        (0.1, 0.3, [1, 2]),
-        (0.11, 0.15, [1]),
-        (-0.5, -0.1, []),
-        (-0.5, 0.05, [0]),
-        (0.91, 0.95, [9]),
-        (1.5, 2.0, []),
-    ],
-)
-def test_ticks_of_a_word(start_s, end_s, ticks):
-    found = np.arange(10)[ticks_of_word(Word("x", start_s, end_s), TIMES_S)]
-    assert found.tolist() == ticks
 
 
 @given(st.text(min_size=1, max_size=20).filter(str.strip))
