@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from erray.encoders.voice_ticks import within_sound
 from erray.errors import UserError
 from erray.records import Stream, VoiceSample
 
@@ -91,6 +92,8 @@ class LogmelEncoder:
     version = 1
     modality = "voice"
     config_type = LogmelConfig
+    licence: str | None = None
+    source: str | None = None
     weights_sha256: str | None = None
 
     def __init__(self, config: LogmelConfig | None = None) -> None:
@@ -107,17 +110,16 @@ class LogmelEncoder:
     def _stream(self, sample: VoiceSample) -> Stream:
         times_s_T = sample.frame_times_s_T
         values_TD = np.zeros((len(times_s_T), self.width), np.float32)
-        present_T = np.zeros(len(times_s_T), np.bool_)
+        present_T = within_sound(sample)
         if sample.waveform_N is None:
             return Stream(values_TD, present_T)
         rows_RD = log_mel(sample.waveform_N, sample.rate_hz)
-        end_s = sample.start_s + len(sample.waveform_N) / sample.rate_hz
         centres_s_R = sample.start_s + (
             (np.arange(len(rows_RD)) * HOP_LENGTH + WINDOW_LENGTH / 2) / RATE_HZ
         )
         first_T = np.searchsorted(centres_s_R, times_s_T - self.config.pool_s / 2)
         last_T = np.searchsorted(centres_s_R, times_s_T + self.config.pool_s / 2)
-        present_T = (times_s_T >= sample.start_s) & (times_s_T < end_s) & (last_T > first_T)
+        present_T &= last_T > first_T
         for tick in np.flatnonzero(present_T):
             window_RD = rows_RD[first_T[tick] : last_T[tick]]
             values_TD[tick, :NUM_BANDS] = window_RD.mean(axis=0)

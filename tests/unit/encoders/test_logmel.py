@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from erray.encoders import logmel
 from erray.encoders.logmel import LogmelConfig, LogmelEncoder, log_mel, mel_weights
 from erray.errors import UserError
-from erray.records import VoiceSample
+from tests.unit.encoders.voice_samples import sample_of
 
 ASSET = Path(__file__).parents[2] / "assets" / "logmel_reference.npz"
 
@@ -70,11 +70,6 @@ def test_chunks_change_nothing(monkeypatch):
 def test_another_rate_is_refused():
     with pytest.raises(ValueError, match="found 8000 Hz"):
         log_mel(np.zeros(8000), 8000)
-
-
-def sample_of(times_s, waveform, start_s: float = 0.0) -> VoiceSample:
-    waveform = None if waveform is None else np.asarray(waveform, np.float32)
-    return VoiceSample(np.asarray(times_s, np.float64), waveform, 16000, start_s)
 
 
 def test_no_sound_means_absent():
