@@ -10,6 +10,9 @@ from erray.encoders.hash import HashEncoder
 from erray.encoders.hog import HogEncoder
 from erray.encoders.ir50 import Ir50Encoder
 from erray.encoders.logmel import LogmelEncoder
+from erray.encoders.prosody import ProsodyEncoder
+from erray.encoders.vggish import VggishEncoder
+from erray.encoders.wav2vec2 import Wav2vec2Encoder
 from erray.errors import UserError
 
 ENCODERS: dict[str, type] = {
@@ -18,6 +21,9 @@ ENCODERS: dict[str, type] = {
     "hog": HogEncoder,
     "ir50": Ir50Encoder,
     "logmel": LogmelEncoder,
+    "prosody": ProsodyEncoder,
+    "vggish": VggishEncoder,
+    "wav2vec2": Wav2vec2Encoder,
 }
 
 

@@ -9,7 +9,9 @@ from erray.records import MODALITIES
 def test_every_encoder_states_what_it_is(name):
     encoder = make_encoder(name, {})
     assert encoder.name == name and encoder.modality in MODALITIES
-    assert isinstance(encoder.version, int) and encoder.width > 0
+    assert isinstance(encoder.version, int)
+    # an encoder of any model is as wide as its model, which need not be on this machine
+    assert hasattr(encoder.config, "model") or encoder.width > 0
     assert encoder.config == ENCODERS[name]().config
     assert encoder([]) == []
 
