@@ -29,6 +29,7 @@ CLOCKED_SCHEMA = pa.schema(
 
 _SLICE_ROWS = 256  # clocks as Python numbers are four times as large
 _BATCH_TICKS = 100_000  # an hour at 25 frames per second, and a little
+_BATCH_S = 4_000.0  # of sound: 256 MB
 _GROUP_BATCHES = 2_000
 _GROUP_BYTES = 64 * 2**20
 
@@ -86,19 +87,21 @@ def clocked_rows(
 def batched(rows: Iterable[Row], size: int, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield tables of up to ``size`` rows; rows of different ``crops_shard`` are never mixed.
 
-    A worker thus reads a shard of crops once for all the clips it gets from it. Clips of many
-    ticks come in smaller batches: a worker holds the features of one batch.
+    A worker thus reads a shard of crops once for all the clips it gets from it. Long clips come in
+    smaller batches: a worker holds the features and the sound of one batch.
     """
     for _, group in groupby(rows, key=lambda row: row.get("crops_shard")):
         batch: list[Row] = []
-        num_ticks = 0
+        num_ticks, length_s = 0, 0.0
         for row in group:
-            ticks = len(row.get("frame_times_s") or ())
-            if batch and (len(batch) == size or num_ticks + ticks > _BATCH_TICKS):
+            times_s = row.get("frame_times_s") or [0.0]
+            num_ticks += len(times_s)
+            length_s += times_s[-1] - times_s[0]
+            full = len(batch) == size or num_ticks > _BATCH_TICKS or length_s > _BATCH_S
+            if batch and full:
                 yield pa.Table.from_pylist(batch, schema=schema)
-                batch, num_ticks = [], 0
+                batch, num_ticks, length_s = [], len(times_s), times_s[-1] - times_s[0]
             batch.append(row)
-            num_ticks += ticks
         if batch:
             yield pa.Table.from_pylist(batch, schema=schema)
 

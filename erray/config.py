@@ -125,7 +125,7 @@ class Media(Section):
     max_pixels: int = Field(4096 * 2304, ge=1, description="width times height of a frame")
     max_frames: int = Field(400_000, ge=1, description="frames of one clip")
     max_duration_s: float = Field(7200.0, gt=0, description="seconds of one clip")
-    max_memory_mb: int = Field(1024, ge=64, description="memory that its decoder may take")
+    max_memory_mb: int = Field(1024, ge=128, description="memory that its decoder may take")
     stall_s: float = Field(60.0, gt=0, description="longest wait for the next frame")
     min_speed: float = Field(
         0.05, gt=0, description="seconds of a medium decoded per second of waiting, at least"
@@ -133,9 +133,13 @@ class Media(Section):
 
 
 class Faces(Section):
-    min_face_px: int = Field(40, ge=12, description="smallest face that is looked for, in pixels of the searched frame")
+    min_face_px: int = Field(
+        40, ge=12, description="smallest face that is looked for, in pixels of the searched frame"
+    )
     confidence: float = Field(0.9, gt=0, lt=1, description="least score of a detection")
-    stride: int = Field(5, ge=1, description="frames from one search to the next; 1: search every frame")
+    stride: int = Field(
+        5, ge=1, description="frames from one search to the next; 1: search every frame"
+    )
     frame_side_px: int | None = Field(
         None, ge=64, description="search frames scaled down to this long side; null: as is"
     )
@@ -259,6 +263,16 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     predict: Predict = Predict()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _pools_of_stages(self) -> Recipe:
+        stages = ("tracks", *self.streams, "predict")
+        unknown = sorted(set(self.extract.pools) - set(stages))
+        if unknown:
+            raise ValueError(
+                f"extract.pools has no stage {', '.join(unknown)}; expected {', '.join(stages)}"
+            )
+        return self
 
 
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:

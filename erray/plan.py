@@ -22,6 +22,8 @@ from erray.store import RunFolder, row_key
 
 TRACKS = "tracks"
 _TRACKS_VERSION = 2
+# of erray/media and erray/stages/clock.py: which frames there are, and when
+_CLOCK_VERSION = 1
 # Where weights lie (their hash counts), where an encoder runs and how much at a time.
 _SHAPES_NOTHING = ("weights", "model", "device", "batch_size")
 
@@ -58,7 +60,7 @@ class Plan:
     def fingerprints(self) -> dict[str, str]:
         """Stage name to fingerprint."""
         prints = {TRACKS: fingerprint(self._tracks_settings())}
-        clock = {"clock_hz": self.recipe.corpus.clock_hz}
+        clock = {"clock_hz": self.recipe.corpus.clock_hz, "version": _CLOCK_VERSION}
         for name, encoder in self._encoders.items():
             prints[name] = fingerprint(
                 {
@@ -130,6 +132,7 @@ class Plan:
         settings: dict[str, Any] = {
             "version": _TRACKS_VERSION,
             "clock_hz": self.recipe.corpus.clock_hz,
+            "clock_version": _CLOCK_VERSION,
         }
         if not self.reads_media:
             settings["clock"] = "stated"

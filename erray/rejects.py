@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from erray.config import fingerprint
+from erray.media import limits_print
 from erray.plan import TRACKS, Plan
 from erray.records import REJECTED, STATUS_SCHEMA, Clip
 from erray.store import RunFolder, row_key
@@ -51,7 +52,9 @@ def reject_rows(run: RunFolder, plan: Plan, rejected: Mapping[str, tuple[str, st
         if not keys:
             continue
         where = {"fingerprint": plan.fingerprints[name], "state": REJECTED}
-        rows = run.status.latest(columns=STATUS_SCHEMA.names, where=where)
+        rows = run.status.latest(
+            columns=STATUS_SCHEMA.names, where=where, limits=limits_print(plan.limits)
+        )
         place = {key: i for i, key in enumerate(rows["key"].to_pylist())}
         found = rows.take(pa.array([place[key] for key in keys.values()], pa.int64()))
         parts.append(found.set_column(0, STATUS_SCHEMA.field("clip_id"), [list(keys)]))

@@ -71,7 +71,11 @@ class RunRecord:
         return cls(str(out), **data)
 
     def update(self, **changes: Any) -> RunRecord:
-        """Set fields on top of what the file holds now, write it whole, return the new record."""
+        """Set fields on top of what the file holds now, write it whole, return the new record.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
         assert set(changes) <= set(_field_names()), f"unknown fields in {sorted(changes)}"
         if changes.get("tracking_uri"):
             changes["tracking_uri"] = without_credentials(changes["tracking_uri"])
@@ -79,16 +83,14 @@ class RunRecord:
         data = asdict(record)
         del data["out"]
         fs, path = fsspec.core.url_to_fs(_file(self.out))
-        fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         try:
-            with fs.open(temporary, "w", encoding="utf-8") as file:
-                file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-            fs.mv(temporary, path)
-        except BaseException:
-            if fs.exists(temporary):
-                fs.rm(temporary)
-            raise
+            _write_whole(fs, path, text)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}): free space, "
+                f"or give another folder with --out"
+            ) from None
         return record
 
     @contextmanager
@@ -148,6 +150,20 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except FileNotFoundError:
         return None
     return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _write_whole(fs: Any, path: str, text: str) -> None:
+    """Write a file under another name first, so that nobody sees a part of it."""
+    fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with fs.open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        fs.mv(temporary, path)
+    except BaseException:
+        if fs.exists(temporary):
+            fs.rm(temporary)
+        raise
 
 
 def _file(out: str) -> str:

@@ -33,7 +33,7 @@ def demo(
     if not loaded.corpus.root:
         loaded = with_settings(loaded, {"corpus.root": str(folder / "corpus")})
     if dry_run:
-        show_plan(loaded, folder, ["corpus", *PIPELINE], as_json=as_json)
+        show_plan(loaded, folder, ["corpus", *PIPELINE], as_json=as_json, corpus_to_come=True)
         return
     from erray.demo.corpus import build_demo_corpus
     from erray.flow.pipeline import run_pipeline

@@ -21,7 +21,6 @@ from erray.run_record import erray_home
 if TYPE_CHECKING:
     from erray.flow.context import Flow
     from erray.plan import Plan
-    from erray.records import Clip
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", "-r", help="Name of a packaged recipe, or a .yaml file.")
@@ -57,18 +56,31 @@ def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[F
         yield Flow(recipe, out, home or erray_home(), progress, say_plainly)
 
 
-def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> None:
-    """What would run: the resolved recipe, fingerprints, and clips per stage still to do."""
-    from erray.plan import TRACKS, Plan
+def show_plan(
+    recipe: Recipe,
+    out: Path,
+    steps: list[str],
+    *,
+    as_json: bool,
+    retry: bool = False,
+    corpus_to_come: bool = False,
+) -> None:
+    """What would run: the resolved recipe, fingerprints, and clips per stage still to do.
 
-    plan, clips = Plan(recipe), _clips(recipe, out)
+    ``corpus_to_come``: the corpus may not be there yet, and is then not counted.
+    """
+    from erray.plan import Plan
+
+    plan = Plan(recipe)
+    missing = corpus_to_come and not Path(recipe.corpus.root or "?").is_dir()
+    counts = {} if missing else _pending(plan, out, retry=retry)
     description: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "out": str(out),
         "steps": steps,
         "stages": {
-            name: {"fingerprint": plan.fingerprints[name], **_pending(plan, clips, out, name)}
-            for name in (TRACKS, *plan.modalities)
+            name: {"fingerprint": print_, **counts.get(name, {})}
+            for name, print_ in plan.fingerprints.items()
         },
     }
     if as_json:
@@ -78,25 +90,23 @@ def show_plan(recipe: Recipe, out: Path, steps: list[str], *, as_json: bool) -> 
     say("[dim]dry run: nothing was touched")
 
 
-def _clips(recipe: Recipe, out: Path) -> list[Clip]:
-    """Clips of the corpus; none of one that does not exist yet."""
+def _pending(plan: Plan, out: Path, *, retry: bool) -> dict[str, dict[str, int]]:
+    """Clips wanted and pending by stage; what one stage rejected is not wanted of the next."""
     from erray.flow.corpus import recipe_corpus
-
-    if not Path(recipe.corpus.root or "?").is_dir():
-        return []
-    return recipe_corpus(recipe, out, touch=False).clips
-
-
-def _pending(plan: Plan, clips: list[Clip], out: Path, stage: str) -> dict[str, int]:
-    """Clips wanted and pending, where there are any."""
     from erray.media import limits_print
-    from erray.plan import pending
+    from erray.plan import TRACKS, pending
+    from erray.records import REJECTED
     from erray.store import RunFolder
 
-    if not clips:
-        return {}
-    wanted = plan.wanted(stage, clips)
-    run = RunFolder.of(plan.recipe, out)
-    states = run.status.states(plan.fingerprints[stage], limits=limits_print(plan.limits))
-    todo = pending(wanted, states, retry=False)
-    return {"wanted": len(wanted), "pending": len(todo)}
+    clips = recipe_corpus(plan.recipe, out, touch=False).clips
+    status, limits = RunFolder.of(plan.recipe, out).status, limits_print(plan.limits)
+    counts = {}
+    for stage in (TRACKS, *plan.modalities):
+        wanted = plan.wanted(stage, clips)
+        states = status.states(plan.fingerprints[stage], limits=limits)
+        todo = pending(wanted, states, retry=retry)
+        counts[stage] = {"wanted": len(wanted), "pending": len(todo)}
+        if stage == TRACKS:
+            refused = {key for key, state in states.items() if state == REJECTED} - set(todo)
+            clips = [clip for clip in clips if plan.key(stage, clip) not in refused]
+    return counts

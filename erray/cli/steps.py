@@ -86,7 +86,11 @@ def extract(
 
         return extract_step(flow, retry=retry)
 
-    run_step("extract", step, show_extraction, *resolve(recipe, override, out), as_json, dry_run)
+    loaded, folder = resolve(recipe, override, out)
+    if dry_run:
+        show_plan(loaded, folder, ["extract"], as_json=as_json, retry=retry)
+        return
+    run_step("extract", step, show_extraction, loaded, folder, as_json, dry_run)
 
 
 def run_step(

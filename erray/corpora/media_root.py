@@ -30,7 +30,7 @@ def resolve_media(root: str, media: str) -> Path:
 
     Raises:
         UserError: an absolute path, a URL, a path (or link) that leads outside ``root``, or a
-            name that the file system refuses.
+            name that the file system or UTF-8 refuses.
     """
     if Path(media).is_absolute() or ":" in media.split("/", 1)[0]:
         raise UserError(f"media {media!r} must be a path relative to the corpus root")
@@ -42,6 +42,10 @@ def resolve_media(root: str, media: str) -> Path:
         raise UserError(f"media {media!r} is not a usable path: {error}") from None
     if not path.is_relative_to(base):
         raise UserError(f"media {media!r} leads outside the corpus root: put it below")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes that no table can hold
+        raise UserError(f"media {media!r}: its path is not UTF-8 text: rename it") from None
     return path
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from erray.corpora.media_root import resolve_media
-from erray.errors import MediaError
+from erray.errors import MediaError, UserError
 from erray.media import Decoder, MediaFacts, MediaLimits
 
 _HASH_THREADS = 8
@@ -127,8 +127,9 @@ class _Known:
         self._cache, self._keep = cache, keep and cache is not None
         self.media: dict[str, ScannedMedium] = {}
         if cache is not None and cache.is_file():
-            rows = pq.read_table(cache, schema=_SCHEMA).to_pylist()
-            self.media = {row["path"]: ScannedMedium(**row) for row in rows}
+            with suppress(pa.ArrowInvalid):  # damaged: made anew
+                rows = pq.read_table(cache, schema=_SCHEMA).to_pylist()
+                self.media = {row["path"]: ScannedMedium(**row) for row in rows}
 
     def each(
         self,
@@ -160,11 +161,19 @@ class _Known:
     def _save(self) -> None:
         if not self._keep or self._cache is None:
             return
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([asdict(e) for e in self.media.values()], schema=_SCHEMA)
         temporary = self._cache.with_name(f".{self._cache.name}.{os.getpid()}")
-        pq.write_table(table, temporary)
-        temporary.replace(self._cache)
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, temporary)
+            temporary.replace(self._cache)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise UserError(
+                f"{self._cache} cannot be written ({error.strerror}): free space, "
+                f"or give another folder with --out"
+            ) from None
 
 
 def _hashed(path: Path, known: ScannedMedium | None) -> ScannedMedium | None:

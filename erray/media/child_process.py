@@ -42,7 +42,14 @@ class ChildProcess:
             self.ring = mmap.mmap(descriptor, ring_bytes)
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115
             self._process = subprocess.Popen(
-                [sys.executable, "-m", child.__name__, json.dumps(asdict(limits)), str(descriptor)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    child.__name__,
+                    json.dumps(asdict(limits)),
+                    str(descriptor),
+                ],
                 env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -96,8 +103,9 @@ class ChildProcess:
     def _read_more(self, give_up_s: float) -> None:
         assert self._process.stdout is not None
         left_s = give_up_s - time.monotonic()
-        ready = left_s > 0 and select.select([self._process.stdout], [], [], left_s)[0]
-        if not ready:
+        poll = select.poll()  # select refuses descriptors from 1024 on
+        poll.register(self._process.stdout, select.POLLIN)
+        if left_s <= 0 or not poll.poll(left_s * 1000):
             self.end()
             raise TimeoutError
         some = os.read(self._process.stdout.fileno(), 1 << 16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erray.errors import MediaError
-from erray.media.container import SEEK_MARGIN_S, opened
+from erray.media.container import SEEK_MARGIN_S, Reach, opened
 from erray.media.limits import MediaLimits
 
 # Time stamps of sound jitter by a few samples; only a longer hole is kept as silence.
@@ -57,7 +57,8 @@ def read_waveform(
         None where the medium has no sound stream that can be decoded.
 
     Raises:
-        MediaError: the medium cannot be opened, or lasts longer than the limits allow.
+        MediaError: the medium cannot be opened, lasts longer than the limits allow, or takes more
+            memory than there is.
     """
     limits = limits or MediaLimits()
     span_start_s = -np.inf if start_s is None else start_s
@@ -68,18 +69,31 @@ def read_waveform(
         stream = container.streams.audio[0]
         if span_start_s > SEEK_MARGIN_S:
             _seek(container, stream, span_start_s - SEEK_MARGIN_S)
-        sound = _Sound(rate_hz, limits.max_duration_s)
-        note = None
+        sound = _Sound(rate_hz, span_start_s, span_end_s, limits.max_duration_s)
+        reach, note = Reach(container), None
         try:
-            for frame in container.decode(stream):
+            for frame in _frames(container, stream, reach):
                 if frame.time is not None and frame.time >= span_end_s:
                     break
                 sound.add(frame)
                 if heard is not None:
                     heard(sound.duration_s)
+            else:
+                if reach.falls_short(span_end_s):
+                    note = f"sound ends at {sound.end_s:.3f} s: the medium is cut"
+        except av.error.MemoryError as error:
+            raise MediaError("no_memory: the sound takes more memory than there is") from error
         except av.FFmpegError as error:
             note = f"sound ends at {sound.end_s:.3f} s: {error.strerror}"
         return sound.cut(span_start_s, span_end_s, note)
+
+
+def _frames(container: Any, stream: Any, reach: Reach) -> Iterator[Any]:
+    """Decode ``stream``; the packets of pictures only tell how far the medium reaches."""
+    for packet in container.demux(stream, *container.streams.video):
+        reach.see(packet)
+        if packet.stream.index == stream.index:
+            yield from packet.decode()
 
 
 def _seek(container: Any, stream: Any, time_s: float) -> None:
@@ -92,8 +106,9 @@ def _seek(container: Any, stream: Any, time_s: float) -> None:
 class _Sound:
     """Collects decoded sound in runs without holes, each resampled by itself."""
 
-    def __init__(self, rate_hz: int, max_duration_s: float) -> None:
+    def __init__(self, rate_hz: int, start_s: float, end_s: float, max_duration_s: float) -> None:
         self._rate_hz = rate_hz
+        self._start_s, self._end_s = start_s, end_s
         self._max_duration_s = max_duration_s
         self._origin_s: float | None = None
         # grows in place: an hour of sound takes 230 MB, once
@@ -106,6 +121,10 @@ class _Sound:
     def duration_s(self) -> float:
         return 0.0 if self._origin_s is None else self.end_s - self._origin_s
 
+    def _is_early(self, end_s: float) -> bool:
+        """Whether a frame lies so far before the span that a seek would have skipped it."""
+        return self._origin_s is None and end_s < self._start_s - SEEK_MARGIN_S
+
     def add(self, frame: Any) -> None:
         """Append one decoded frame; a frame without a time stamp follows the one before.
 
@@ -113,6 +132,9 @@ class _Sound:
             MediaError: the sound lasts longer than allowed.
         """
         time_s = self.end_s if frame.time is None else frame.time
+        if self._is_early(time_s + frame.samples / frame.sample_rate):
+            self.end_s = time_s + frame.samples / frame.sample_rate
+            return
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or form != self._form or time_s > self.end_s + AUDIO_GAP_S:
             self._begin_run(time_s)
@@ -136,7 +158,8 @@ class _Sound:
 
     def _check_duration(self, end_s: float) -> None:
         assert self._origin_s is not None
-        if end_s - self._origin_s > self._max_duration_s:
+        length_s = min(end_s, self._end_s) - max(self._origin_s, self._start_s)
+        if length_s > self._max_duration_s:
             raise MediaError(f"too_long: more than {self._max_duration_s:g} s of sound")
 
     def _flush(self) -> None:

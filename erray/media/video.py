@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from erray.errors import MediaError
-from erray.media.container import SEEK_MARGIN_S, is_cover_picture, opened
+from erray.media.container import SEEK_MARGIN_S, Reach, is_cover_picture, opened
 from erray.media.limits import MediaLimits
 
 
@@ -141,6 +141,7 @@ class _FrameSource:
         self._reached_end = False
         self._num_packets = 0
         self._num_without_time = 0
+        self._reach = Reach(container)
 
     def __iter__(self) -> Iterator[Any]:
         sought = self._start_s > SEEK_MARGIN_S and self._seek(self._start_s - SEEK_MARGIN_S)
@@ -167,6 +168,9 @@ class _FrameSource:
 
     def _decode(self) -> Iterator[Any]:
         for packet in self._packets():
+            self._reach.see(packet)
+            if packet.stream.index != self._stream.index:
+                continue
             self._num_packets += packet.size > 0
             try:
                 frames = packet.decode()
@@ -184,7 +188,8 @@ class _FrameSource:
 
     def _packets(self) -> Iterator[Any]:
         try:
-            yield from self._container.demux(self._stream)
+            # sound too, undecoded: it tells whether the medium goes on where the pictures end
+            yield from self._container.demux(self._stream, *self._container.streams.audio)
             self._reached_end = True
         except av.FFmpegError as error:
             self._error = error
@@ -202,11 +207,13 @@ class _FrameSource:
 
         A header that counts more frames than were decoded is no proof of loss: edit lists hide
         frames on purpose, and these still pass as packets. Packets fewer than the header counts,
-        or an error of the decoder, are.
+        packets that end before its length, or an error of the decoder, are.
         """
         whole = self._start_s <= 0 and np.isinf(self._end_s)
         in_header = self._stream.frames
-        cut = self._reached_end and whole and self._num_packets < in_header
+        cut = self._reached_end and (
+            self._reach.falls_short(self._end_s) or (whole and self._num_packets < in_header)
+        )
         if self._error is None and not cut:
             return None
         if whole and in_header:

@@ -39,8 +39,10 @@ def ticks_on_clock(times_s_T: NDArray[np.float64], clock_hz: float) -> NDArray[n
     return times_s_T[0] + np.arange(num_ticks) / clock_hz
 
 
-def sound_ticks(decoder: Decoder, clip: Clip, path: str, clock_hz: float) -> NDArray[np.float64]:
-    """Return the ticks of a medium without pictures: as long as its sound.
+def sound_ticks(
+    decoder: Decoder, clip: Clip, path: str, clock_hz: float
+) -> tuple[NDArray[np.float64], str | None]:
+    """Return the ticks of a medium without pictures, as long as its sound, and what is missing.
 
     Raises:
         MediaError: ``no_clock``: there is no sound either, or the medium cannot be read.
@@ -50,7 +52,7 @@ def sound_ticks(decoder: Decoder, clip: Clip, path: str, clock_hz: float) -> NDA
     num_ticks = int(np.ceil(num_samples * clock_hz / WAVEFORM_RATE_HZ))
     if wave is None or num_ticks == 0:
         raise MediaError("no_clock: the medium has neither frames nor sound")
-    return wave.start_s + np.arange(num_ticks) / clock_hz
+    return wave.start_s + np.arange(num_ticks) / clock_hz, wave.note
 
 
 def stated_ticks(clip: Clip, clock_hz: float | None) -> tuple[NDArray[np.float64], str | None]:

@@ -84,24 +84,25 @@ class EncodeStage:
         samples: dict[str, VoiceSample | TextSample] = {}
         for row, verdict in zip(rows, status, strict=True):
             try:
-                samples[row["key"]] = self._sample(row)
+                samples[row["key"]], verdict["note"] = self._sample(row)
             except MediaError as error:
                 verdict.update(rejection(error, self.decoder.limits))
         streams = self.encoder(list(samples.values())) if samples else []
         return dict(zip(samples, streams, strict=True))
 
-    def _sample(self, row: dict[str, Any]) -> VoiceSample | TextSample:
+    def _sample(self, row: dict[str, Any]) -> tuple[VoiceSample | TextSample, str | None]:
+        """Return what the encoder reads of a clip, and what is missing of it."""
         clip = Clip.from_row(row)
         times_s_T = np.asarray(row["frame_times_s"], dtype=np.float64)
         if self.encoder.modality == "text":
-            return TextSample(times_s_T, clip.transcript, clip.words)
+            return TextSample(times_s_T, clip.transcript, clip.words), None
         path = resolve_media(self.root, clip.media)
         wave = self.decoder.waveform(
             path, start_s=clip.start_s, end_s=clip.end_s, rate_hz=WAVEFORM_RATE_HZ
         )
         if wave is None:
-            return VoiceSample(times_s_T, None, WAVEFORM_RATE_HZ, 0.0)
-        return VoiceSample(times_s_T, wave.samples_N, wave.rate_hz, wave.start_s)
+            return VoiceSample(times_s_T, None, WAVEFORM_RATE_HZ, 0.0), None
+        return VoiceSample(times_s_T, wave.samples_N, wave.rate_hz, wave.start_s), wave.note
 
     def _encode_faces(self, rows: list[dict[str, Any]]) -> dict[str, Stream]:
         """Fill every clip's stream from a bounded number of crops at a time.

@@ -107,7 +107,8 @@ class TracksStage:
                 raise
             if self.clock_hz is None:
                 raise MediaError(f"{error}; sound alone needs corpus.clock_hz") from None
-            return without_faces(sound_ticks(self.decoder, clip, path, self.clock_hz)), None
+            times_s_T, note = sound_ticks(self.decoder, clip, path, self.clock_hz)
+            return without_faces(times_s_T), note
 
     def _seen_faces(self, clip: Clip, path: str) -> tuple[ClipFaces, str | None]:
         assert self.tracker is not None

@@ -30,7 +30,7 @@ _NUM_READERS, _NUM_AHEAD = 8, 64
 
 @dataclass(frozen=True)
 class StatusTable(Table):
-    """The table of ``STATUS_SCHEMA``; of several rows of a key a done one counts, else the last."""
+    """The table of ``STATUS_SCHEMA``; of several rows of a key a done one counts."""
 
     def states(self, fingerprint: str, *, limits: str | None = None) -> dict[str, str]:
         """Key to ``done`` or ``rejected`` in the stage with this fingerprint.
@@ -39,18 +39,26 @@ class StatusTable(Table):
         """
         columns = ["key", "state", *(["limits"] if limits else [])]
         rows = self.read(columns=columns, where={"fingerprint": fingerprint})
-        if limits:
-            others = pc.fill_null(pc.not_equal(rows["limits"], limits), False)
-            rows = rows.filter(pc.invert(others))
+        rows = _under(rows, limits)
         keys, states = rows["key"].to_pylist(), rows["state"].to_pylist()
         found = dict(zip(keys, states, strict=True))
         found.update((k, s) for k, s in zip(keys, states, strict=True) if s == DONE)
         return found
 
-    def latest(self, *, columns: Sequence[str], where: Mapping[str, str] | None = None) -> pa.Table:
-        """Return of the rows with the values ``where`` the one of every key that counts."""
-        names = [*columns, *({"key", "state"} - set(columns))]
-        rows = self.read(columns=names, where=where)
+    def latest(
+        self,
+        *,
+        columns: Sequence[str],
+        where: Mapping[str, str] | None = None,
+        limits: str | None = None,
+    ) -> pa.Table:
+        """Return of the rows with the values ``where`` the one of every key that counts.
+
+        With ``limits`` (their print) what other limits have rejected does not count.
+        """
+        needed = {"key", "state"} | ({"limits"} if limits else set())
+        rows = self.read(columns=[*columns, *(needed - set(columns))], where=where)
+        rows = _under(rows, limits)
         place: dict[str, int] = {}
         done = pc.equal(rows["state"], DONE).to_pylist()
         for i, key in enumerate(rows["key"].to_pylist()):
@@ -142,6 +150,14 @@ class ShardPlaces:
         if self._searched is None:
             self._searched = self._table.shard_of_key()
         return self._searched.get(status["key"], "")
+
+
+def _under(rows: pa.Table, limits: str | None) -> pa.Table:
+    """Drop what other limits than these have rejected."""
+    if limits is None:
+        return rows
+    others = pc.fill_null(pc.not_equal(rows["limits"], limits), False)
+    return rows.filter(pc.invert(others))
 
 
 def _by_fingerprint(parts: list[pa.Table]) -> Callable[[], Iterator[pa.Table]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -123,8 +124,10 @@ class Table:
         wanted = pa.array(set(keys), pa.string())
         fs, _ = self.folder.storage()
         for path in shards:
-            with fs.open(path, "rb") as file:
-                for group in pq.ParquetFile(file).iter_batches(batch_size=_SCAN_ROWS):
+            with self.folder.attempt("read", partial(fs.open, path, "rb")) as file:
+                groups = pq.ParquetFile(file).iter_batches(batch_size=_SCAN_ROWS)
+                step = partial(next, groups, None)
+                while (group := self.folder.attempt("read", step)) is not None:
                     yield from group.filter(pc.is_in(group["key"], wanted)).to_pylist()
 
     def shard_of_key(self) -> dict[str, str]:

@@ -44,6 +44,12 @@ def cut(path: Path) -> None:
     whole.unlink()
 
 
+def cut_webm(path: Path) -> None:
+    write_video(path, [40 * i for i in range(250)], codec="libvpx", size_px=(320, 240))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+
+
 def flipped(path: Path) -> None:
     """Frames of noise in the middle of the stream."""
     write_video(path, TIMES_MS, codec="mjpeg", pix_fmt="yuvj420p")
@@ -144,6 +150,7 @@ ODD_MEDIA: dict[str, Expected] = {
     "play_list.mp4": (play_list, "rejected", "not_media", None),
     "stream_list.mp4": (stream_list, "rejected", "not_media", None),
     "cut.mp4": (cut, "done", None, "truncated"),
+    "cut.webm": (cut_webm, "done", None, "truncated"),
     "flipped.mkv": (flipped, "done", None, "any"),
     "sound_only.wav": (sound_only, "rejected", "no_video", None),
     "pcm_192k.wav": (pcm_sound, "rejected", "no_video", None),

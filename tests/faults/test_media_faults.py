@@ -17,9 +17,9 @@ import pytest
 import erray.extraction
 from erray.config import Recipe, parse_recipe
 from erray.corpora import read_corpus
-from erray.errors import UserError
+from erray.errors import MediaError, UserError
 from erray.extraction import Extracted, Extractor
-from erray.media import Decoder
+from erray.media import Decoder, MediaLimits
 from erray.stages import TracksStage
 from tests.faults.odd_media import ODD_MEDIA, plain
 from tests.unit.media_files import write_video
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 NUM_MUTATIONS = 2000
+NUM_PICTURED = 400
 SEED = 20261124
 MAX_SOURCE_BYTES = 200_000
 
@@ -154,11 +155,11 @@ def test_a_decoder_that_crashes_stalls_or_eats_memory_costs_its_clip(root, tmp_p
     good = [f"good_{i}.mp4" for i in range(6)]
     for i, name in enumerate([*good, *SIGNALS]):
         write_video(root / name, [40 * k for k in range(20 + i)])
-    write_video(root / HUNGRY, [0, 40, 80], size_px=(3840, 2160), codec="ffv1")
+    write_video(root / HUNGRY, [0, 40, 80], size_px=(4096, 2304), codec="ffv1", pix_fmt="yuv444p")
     media = [CRASHING, *good[:3], STALLING, HUNGRY, *good[3:], EXITING]
     write_manifest(root, media)
     monkeypatch.setattr(erray.extraction, "TracksStage", HurtStage)
-    limits = {"stall_s": 3.0, "max_memory_mb": 90}
+    limits = {"stall_s": 3.0, "max_memory_mb": 128}
     pools = {"tracks": {"num_workers": 1}}
     out = tmp_path / "run"
     extracted = extract(root, out, media=limits, extract={"pools": pools, "shard_clips": 4})
@@ -217,6 +218,16 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(content)
 
 
+def code_of(decoder: Decoder, path: Path) -> str:
+    """Read every picture; return ``done`` or the first word of the reason."""
+    try:
+        for _ in decoder.frames(path):
+            pass
+    except MediaError as error:
+        return str(error).split(":")[0]
+    return "done"
+
+
 def test_thousands_of_mutated_media_leave_no_row_missing(root, tmp_path, monkeypatch):
     monkeypatch.setattr(erray.extraction, "TracksStage", WitnessStage)
     chance = random.Random(SEED)
@@ -235,4 +246,7 @@ def test_thousands_of_mutated_media_leave_no_row_missing(root, tmp_path, monkeyp
     print(f"{extracted.done} done, rejected: {reasons}")
     assert len(list(root.glob("*.worker"))) == 2, "no actor died"
     assert "worker_died" not in reasons
+    with Decoder(MediaLimits(stall_s=20.0)) as decoder:  # the stages above asked for no pictures
+        codes = [code_of(decoder, root / name) for name in media[:NUM_PICTURED]]
+    assert len(codes) == NUM_PICTURED and "done" in codes
     assert extracted.done > NUM_MUTATIONS // 10 and len(reasons) > 3, "the mutations are of use"

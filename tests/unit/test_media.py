@@ -134,6 +134,60 @@ def test_cut_file_yields_what_is_there_with_a_note(tmp_path):
     assert read(cut, end_s=0.2)[2] is None, "the span asked for is complete"
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".mp4"])
+def test_cut_media_say_so_in_pictures_and_sound(tmp_path, suffix):
+    """Matroska, WebM and MPEG-TS end without an error and count no frames in their header."""
+    codec = {"codec": "libvpx"} if suffix == ".webm" else {}
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    whole = tmp_path / f"whole{suffix}"
+    write_talking(whole, 250, container_options=options, **codec)
+    data = whole.read_bytes()
+    half = tmp_path / f"half{suffix}"
+    half.write_bytes(data[: len(data) // 2])
+    assert read(whole)[2] is None and read_waveform(whole).note is None
+    if suffix == ".ts":
+        return  # its length is where its last packet is: a shorter file is a shorter medium
+    times_s, _, note = read(half)
+    assert 0 < len(times_s) < 240 and note.startswith("truncated")
+    assert read_waveform(half).note.startswith("sound ends at ")
+    early = {"start_s": 0.4, "end_s": 1.2}
+    assert read(half, **early)[2] is None and read_waveform(half, **early).note is None
+
+
+def write_talking(path: Path, num_frames: int, **options) -> None:
+    """Pictures and sound interleaved, as a camera writes them."""
+    rate_hz = 48000
+    with av.open(str(path), "w", options=options["container_options"]) as out:
+        video = out.add_stream(options.get("codec", "libx264"), rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = out.add_stream("libopus" if path.suffix in {".mkv", ".webm"} else "aac", rate_hz)
+        sound.layout = "mono"
+        noise = np.random.default_rng(0)
+        for i in range(num_frames):
+            picture = noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            samples = (0.1 * noise.standard_normal((1, rate_hz // 25))).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate_hz, i * rate_hz // 25
+            frame.time_base = Fraction(1, rate_hz)
+            out.mux(sound.encode(frame))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+
+
+def test_a_picture_track_that_ends_before_the_sound_is_whole(tmp_path):
+    path = write_video(tmp_path / "a.mkv", [40 * i for i in range(25)], tone=(16000, 1, 0.0, 4.0))
+    assert read(path)[2] is None and read_waveform(path).note is None
+
+
+def test_sound_before_the_span_does_not_count_for_the_limit(tmp_path):
+    path = write_video(tmp_path / "a.mkv", [40 * i for i in range(200)], tone=(16000, 1, 0.0, 8.0))
+    wave = read_waveform(path, start_s=4.0, end_s=6.9, limits=MediaLimits(max_duration_s=3.0))
+    assert wave is not None and len(wave.samples_N) == round(2.9 * 16000)
+    with pytest.raises(MediaError, match=r"^too_long"):
+        read_waveform(path, start_s=4.0, end_s=7.9, limits=MediaLimits(max_duration_s=3.0))
+
+
 def test_what_cannot_be_read_has_a_stable_reason(tmp_path):
     video = write_video(tmp_path / "video.mp4", [0, 40])
     (tmp_path / "empty.mp4").write_bytes(b"")

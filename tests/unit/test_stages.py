@@ -319,6 +319,16 @@ def test_a_medium_that_is_gone_rejects_one_row_of_an_encoder(run, root):
     assert stage.table.read(columns=["clip_id"])["clip_id"].to_pylist() == ["b.mkv"]
 
 
+def test_sound_that_breaks_off_leaves_a_note(run, root):
+    write_wav(root / "whole.wav", np.zeros((1, 16000 * 4)), 16000)
+    (root / "a.wav").write_bytes((root / "whole.wav").read_bytes()[: 16000 * 4])
+    rows = clip_rows("a.wav")
+    status = tracks_stage(run, root, clock_hz=10.0)(table(rows))
+    encoded = encode_stage(run, root, "logmel")(encode_table(status, rows))
+    for (row,) in (status.to_pylist(), encoded.to_pylist()):
+        assert row["state"] == DONE and row["note"].startswith("sound ends at ")
+
+
 def test_a_batch_that_runs_twice_is_stored_once(run, root):
     write_video(root / "a.mp4", TIMES_MS)
     stage = tracks_stage(run, root, faces=True)
