@@ -121,3 +121,8 @@ def test_git_commit_marks_changed_tracked_files(tmp_path):
     assert git_commit(tmp_path) == git("rev-parse", "HEAD")
     (tmp_path / "a").write_text("2")
     assert git_commit(tmp_path) == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line():
+    with pytest.raises(UserError, match=r"run\.json cannot be written .*--out"):
+        RunRecord.load("/proc/erray").update(git_commit="abc")

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from erray.corpora import scan
 from erray.corpora.scan import header_probe, scan_media
-from erray.errors import MediaError
+from erray.errors import MediaError, UserError
 from erray.media import MediaFacts
 from tests.unit.media_files import write_video
 
@@ -161,3 +162,14 @@ def test_real_headers_are_read_in_a_child_process(tmp_path):
     assert (found["film.mp4"].start_s, found["late.mkv"].start_s) == (0.0, 8.0)
     assert found["text.mp4"].duration_s is None
     assert found["text.mp4"].problem.startswith("not_media")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_and_a_damaged_one_is_made_anew(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"content")
+    with pytest.raises(UserError, match=r"media\.parquet cannot be written .*--out"):
+        scan_media(str(tmp_path), ["a.mp4"], probe=None, cache=Path("/proc/erray/media.parquet"))
+    damaged = tmp_path / "cache" / "media.parquet"
+    damaged.parent.mkdir()
+    damaged.touch()
+    found = scan_media(str(tmp_path), ["a.mp4"], probe=None, cache=damaged)
+    assert found["a.mp4"] is not None and damaged.stat().st_size > 0
