@@ -17,6 +17,7 @@ from erray.records import FaceSample, Stream
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def pick_device(device: str | None) -> torch.device:
@@ -24,6 +25,17 @@ def pick_device(device: str | None) -> torch.device:
     import torch  # noqa: PLC0415 a plan needs no torch
 
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def frozen(net: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network in eval mode, without gradients, on ``device``.
+
+    Channels last: on a CPU 1.1 (IR-50) and 1.2 (FaceNet) times the crops.
+    """
+    import torch  # noqa: PLC0415 a plan needs no torch
+
+    net = net.eval().requires_grad_(False).to(device)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def scaled(crops_NHWC: Sequence[NDArray[np.uint8]], size_px: int) -> NDArray[np.uint8]:

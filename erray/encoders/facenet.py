@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import embed_crops, pick_device, scaled
+from erray.encoders.crop_batches import embed_crops, frozen, pick_device, scaled
 from erray.encoders.weights import check_tensors, manifest, path_of, read_torch, sha256_of
 from erray.errors import UserError
 from erray.records import FaceSample, Stream
@@ -37,7 +37,7 @@ class FacenetConfig:
     """
 
     weights: str = "facenet-vggface2"
-    batch_size: int = 64
+    batch_size: int = 16
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class FacenetEncoder:
         found = {name: x for name, x in tensors.items() if not name.startswith("logits.")}
         check_tensors(path, net.state_dict(), found)
         net.load_state_dict(found)
-        return net.eval().requires_grad_(False).to(pick_device(self.config.device))
+        return frozen(net, pick_device(self.config.device))
 
     def _forward(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import torch  # noqa: PLC0415 a plan needs no torch

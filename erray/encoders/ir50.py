@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import embed_crops, pick_device, scaled
+from erray.encoders.crop_batches import embed_crops, frozen, pick_device, scaled
 from erray.encoders.weights import check_tensors, manifest, path_of, read_torch, sha256_of
 from erray.errors import UserError
 from erray.records import FaceSample, Stream
@@ -137,7 +137,7 @@ class Ir50Encoder:
         net = Ir50()
         tensors = read_torch(self._path, self.weights_sha256)
         net.load_state_dict(backbone_of(tensors, self._path, net.state_dict()))
-        return net.eval().requires_grad_(False).to(pick_device(self.config.device))
+        return frozen(net, pick_device(self.config.device))
 
     def _forward(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import torch  # noqa: PLC0415 a plan needs no torch

@@ -22,7 +22,8 @@ from erray.records import Clip
 from erray.registry import Registry
 from erray.run_record import RunRecord, git_commit, without_credentials
 from erray.store import RunFolder
-from erray.training.ingest import FeatureArrays, build_arrays
+from erray.training.arrays import FeatureArrays
+from erray.training.ingest import build_arrays
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
 

@@ -10,9 +10,9 @@ from typing import Any
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.ray_session import ray_session
 from erray.run_record import without_credentials
+from erray.training.arrays import FeatureArrays
 from erray.training.distributed import train_distributed
 from erray.training.fanout import train_each
-from erray.training.ingest import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, finish_run
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.windows import UNLABELLED, cut
 
 _BUCKET_BATCHES = 8

@@ -1,9 +1,4 @@
-"""Feature tables to memory-mapped arrays, one folder per split, and seeded batches over them.
-
-An array folder holds, over the ticks of all its clips one after the other, ``times_s.npy`` [N] and
-for every stream ``<stream>.values.npy`` [N, D] float32 and ``<stream>.present.npy`` [N] bool;
-``index.json`` has each clip's place. The split that is trained on also has the other views of a
-stream that has any, ``<stream>.more_views.npy`` [V - 1, N, D].
+"""Feature tables to memory-mapped arrays (``erray.training.arrays``), one folder per split.
 
 The folder is named after the keys of the rows it holds, written once, and mapped (not read) by
 every worker and trial. A split has a folder of its own, so that a search can be handed train and
@@ -15,9 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,113 +25,11 @@ from erray.labels import LabelSet
 from erray.plan import TRACKS, Plan, done_clips
 from erray.records import Clip, tensor_from_columns
 from erray.store import RunFolder, ShardPlaces
-from erray.windows import UNLABELLED, WindowSample
+from erray.training.arrays import ClipPlace, FeatureArrays
+from erray.windows import UNLABELLED
 
 TRAIN = "train"
 """The split that is trained on: the only one that needs more than the first view."""
-
-_CHUNK_TICKS = 65_536
-
-
-@dataclass(frozen=True)
-class ClipPlace:
-    """Where a clip lies in the arrays, and what is known of it."""
-
-    clip_id: str
-    split: str
-    group: str
-    label: int
-    offset: int
-    num_ticks: int
-
-
-@dataclass(frozen=True)
-class FeatureArrays:
-    """Mapped streams of the clips of one split."""
-
-    folder: Path
-
-    @cached_property
-    def clips(self) -> list[ClipPlace]:
-        """Every clip, in the order of the corpus."""
-        index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        return [ClipPlace(**row) for row in index["clips"]]
-
-    @cached_property
-    def streams(self) -> list[str]:
-        """Names of the streams in the recipe's order."""
-        index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        return list(index["streams"])
-
-    def values(self, stream: str) -> NDArray[np.float32]:
-        """Values of all ticks, [N, D]."""
-        return self._mapped[f"{stream}.values"]
-
-    def present(self, stream: str) -> NDArray[np.bool_]:
-        """Presence of all ticks, [N]."""
-        return self._mapped[f"{stream}.present"]
-
-    def num_views(self, stream: str) -> int:
-        """Views that training may draw from; the first is :meth:`values`."""
-        return 1 + len(self._mapped.get(f"{stream}.more_views", ()))
-
-    def times_s(self, clip: int) -> NDArray[np.float64]:
-        """The clock of the clip at position ``clip``, [T]."""
-        place = self.clips[clip]
-        return self._mapped["times_s"][place.offset : place.offset + place.num_ticks]
-
-    def window(
-        self,
-        clip: int,
-        start: int,
-        stop: int,
-        streams: Sequence[str],
-        *,
-        views: Mapping[str, int] | None = None,
-    ) -> WindowSample:
-        """Cut ticks ``[start, stop)`` of the clip at position ``clip``.
-
-        ``views`` names another view of some streams than the first.
-        """
-        place = self.clips[clip]
-        rows = slice(place.offset + start, place.offset + stop)
-        chosen = views or {}
-        return WindowSample(
-            streams={name: self._view(name, chosen.get(name, 0))[rows] for name in streams},
-            present={name: self.present(name)[rows] for name in streams},
-            label=place.label,
-            clip=clip,
-            start=start,
-        )
-
-    def normaliser(self, stream: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation [D] over the ticks where the stream is present."""
-        values_ND, present_N = self.values(stream), self.present(stream)
-        count, width = 0, values_ND.shape[1]
-        total_D, square_D = np.zeros(width), np.zeros(width)
-        shift_D = np.zeros(width)
-        for first in range(0, len(present_N), _CHUNK_TICKS):
-            rows = slice(first, first + _CHUNK_TICKS)
-            x_ND = np.asarray(values_ND[rows][present_N[rows]], dtype=np.float64)
-            if count == 0 and len(x_ND):
-                shift_D = x_ND.mean(axis=0)  # keeps digits when the mean is large
-            count += len(x_ND)
-            total_D += (x_ND - shift_D).sum(axis=0)
-            square_D += ((x_ND - shift_D) ** 2).sum(axis=0)
-        if count == 0:
-            return np.zeros(width), np.ones(width)
-        variance_D = square_D / count - (total_D / count) ** 2
-        return shift_D + total_D / count, np.sqrt(np.maximum(variance_D, 0.0))
-
-    def _view(self, stream: str, view: int) -> NDArray[np.float32]:
-        return self._mapped[f"{stream}.more_views"][view - 1] if view else self.values(stream)
-
-    @cached_property
-    def _mapped(self) -> dict[str, NDArray]:
-        return {
-            path.name.removesuffix(".npy"): np.load(path, mmap_mode="r")
-            for path in self.folder.glob("*.npy")
-        }
 
 
 def build_arrays(

@@ -11,7 +11,7 @@ import torch
 from erray.config import Model, Train, fingerprint
 from erray.models import make_model
 from erray.models.fusion import FusionModel
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 
 
 @dataclass(frozen=True)

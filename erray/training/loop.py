@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from erray.config import Optimiser
 from erray.metrics import METRICS, clip_prediction, confusion
 from erray.scoring import score_clips
+from erray.training.arrays import FeatureArrays
 from erray.training.batches import Span, epoch_batches, epoch_views, rank_slice, training_spans
-from erray.training.ingest import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.schedules import make_schedule
 from erray.windows import UNLABELLED, Batch, WindowSample, collate, cut

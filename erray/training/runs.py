@@ -27,7 +27,7 @@ from erray.labels import LabelSet
 from erray.records import PREDICTION_SCHEMA
 from erray.scoring import prediction_row
 from erray.store import Table
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.loop import SELECTION_METRIC, TrainingLoop, score_split
 from erray.windows import UNLABELLED

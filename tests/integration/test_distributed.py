@@ -15,9 +15,9 @@ import torch
 
 from erray.config import Model, parse_recipe
 from erray.ray_session import ray_session
+from erray.training.arrays import FeatureArrays
 from erray.training.batches import training_spans
 from erray.training.distributed import train_distributed
-from erray.training.ingest import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, train_in_process
 from erray.windows import WindowSample

@@ -14,7 +14,7 @@ from erray.errors import UserError
 from erray.labels import CEXPR_7
 from erray.models import make_model
 from erray.plan import Plan
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.schedules import make_schedule
 from erray.tuning import load_space, trial_job

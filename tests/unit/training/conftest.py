@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from erray.config import Model, Train, parse_recipe
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 
 WIDTHS = {"hog": 6, "logmel": 4}

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erray.training.arrays import ClipPlace, FeatureArrays
 from erray.training.batches import (
     Span,
     epoch_batches,
@@ -15,7 +16,6 @@ from erray.training.batches import (
     rank_slice,
     training_spans,
 )
-from erray.training.ingest import ClipPlace, FeatureArrays
 from erray.windows import UNLABELLED
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=150)

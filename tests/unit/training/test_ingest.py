@@ -16,8 +16,9 @@ from erray.labels import CEXPR_7
 from erray.plan import TRACKS, Plan
 from erray.records import REJECTED, tensor_columns
 from erray.store import RunFolder
-from erray.training import ingest
-from erray.training.ingest import FeatureArrays, build_arrays
+from erray.training import arrays, ingest
+from erray.training.arrays import FeatureArrays
+from erray.training.ingest import build_arrays
 from erray.windows import UNLABELLED
 from tests.unit.made_up_features import Features, clock_s, tiny_clips, tiny_recipe, write_features
 
@@ -172,7 +173,7 @@ def test_the_normaliser_is_numpys_over_present_ticks(tmp_path_factory, values_ND
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e6])
 def test_the_normaliser_keeps_its_digits_over_chunks_and_large_means(tmp_path, monkeypatch, mean):
-    monkeypatch.setattr(ingest, "_CHUNK_TICKS", 64)
+    monkeypatch.setattr(arrays, "_CHUNK_TICKS", 64)
     rng = np.random.default_rng(0)
     values_ND = (mean + rng.normal(size=(1000, 3)) * [0.5, 3.0, 40.0]).astype(np.float32)
     present_N = rng.random(1000) > 0.3

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from erray.checkpoint import load_state, save_state
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.training.loop import TrainingLoop, make_optimiser
 from erray.training.runs import TrainingRun, train_in_process, usable_state
 

@@ -16,7 +16,7 @@ from erray.labels import CEXPR_7
 from erray.metrics import score
 from erray.records import tensor_from_columns
 from erray.training import runs
-from erray.training.ingest import FeatureArrays
+from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop, score_split
 from erray.training.runs import TrainingRun, finish_run, train_in_process
