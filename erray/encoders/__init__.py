@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from erray.encoders.bert import BertEncoder
 from erray.encoders.facenet import FacenetEncoder
 from erray.encoders.hash import HashEncoder
 from erray.encoders.hog import HogEncoder
 from erray.encoders.ir50 import Ir50Encoder
 from erray.encoders.logmel import LogmelEncoder
 from erray.encoders.prosody import ProsodyEncoder
+from erray.encoders.sentence import SentenceEncoder
 from erray.encoders.vggish import VggishEncoder
 from erray.encoders.wav2vec2 import Wav2vec2Encoder
 from erray.errors import UserError
 
 ENCODERS: dict[str, type] = {
+    "bert": BertEncoder,
     "facenet": FacenetEncoder,
     "hash": HashEncoder,
     "hog": HogEncoder,
     "ir50": Ir50Encoder,
     "logmel": LogmelEncoder,
     "prosody": ProsodyEncoder,
+    "sentence": SentenceEncoder,
     "vggish": VggishEncoder,
     "wav2vec2": Wav2vec2Encoder,
 }

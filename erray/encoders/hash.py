@@ -79,7 +79,8 @@ class HashEncoder:
         values_ND = np.array([self.embed(text) for text in texts]).reshape(-1, self.width)
         stream = place(values_ND, places, len(times_s_T))
         length_T1 = np.linalg.norm(stream.values_TD, axis=1, keepdims=True)
-        return Stream(stream.values_TD / np.where(length_T1 > 0, length_T1, 1), stream.present_T)
+        values_TD = stream.values_TD / np.where(length_T1 > 0, length_T1, 1)
+        return Stream(values_TD.astype(np.float32, copy=False), stream.present_T)
 
     def embed(self, text: str) -> NDArray[np.float64]:
         """Return the unit vector of one word, equal on every machine and in every process."""

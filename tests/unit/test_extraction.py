@@ -16,11 +16,14 @@ import pyarrow as pa
 import pytest
 
 import erray.extraction
+import erray.stages.tracks
 from erray import clip_batches
 from erray.config import Recipe
+from erray.errors import MediaError
 from erray.extraction import Extracted, Extractor
 from erray.plan import TRACKS, Plan
 from erray.records import Clip
+from erray.stages.clock import stated_ticks
 from erray.store import RunFolder
 from erray.store import status as status_module
 from tests.unit.made_up_features import tiny_recipe
@@ -46,6 +49,13 @@ def make_clips(num: int) -> list[Clip]:
     ]
 
 
+def stated_or_refused(clip: Clip, clock_hz: float | None) -> Any:
+    """Stands for a medium that cannot be read: words alone are never rejected."""
+    if clip.duration_s is None:
+        raise MediaError("no_media: nothing is there")
+    return stated_ticks(clip, clock_hz)
+
+
 @pytest.fixture
 def batches(monkeypatch) -> list[list[str]]:
     """Clip ids of every batch that a worker was given; no Ray starts."""
@@ -59,6 +69,7 @@ def batches(monkeypatch) -> list[list[str]]:
             yield worker(**settings)(batch)
 
     monkeypatch.setattr(erray.extraction, "stream", stream)
+    monkeypatch.setattr(erray.stages.tracks, "stated_ticks", stated_or_refused)
     monkeypatch.setattr(erray.extraction, "ray_session", lambda: nullcontext({"CPU": 1.0}))
     return given
 
