@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erray.encoders.text_model import TextModel
-from erray.encoders.words import place, share_out, spoken_words, spread, ticks_of_word
+from erray.encoders.words import place, share_out, spoken_words, spread, text_of, ticks_of_word
 from erray.errors import UserError
 from erray.records import Stream, TextSample, Word
 
@@ -77,11 +77,7 @@ class BertEncoder:
         if not batch:
             return []
         spoken = [spoken_words(sample) for sample in batch]
-        texts = [
-            text_of(words) if words else sample.transcript or ""
-            for sample, words in zip(batch, spoken, strict=True)
-        ]
-        found = self._model(texts, layers=self._layers)
+        found = self._model([text_of(sample) for sample in batch], layers=self._layers)
         streams = []
         for sample, words, tokens in zip(batch, spoken, found, strict=True):
             times_s_T = sample.frame_times_s_T
@@ -102,15 +98,10 @@ class BertEncoder:
         return self.config.layers
 
 
-def text_of(words: Sequence[Word]) -> str:
-    """Return the words as one text, a space between, so that the model reads them in context."""
-    return " ".join(word.text.strip() for word in words)
-
-
 def token_places(
     last_chars_N: NDArray[np.int64], words: Sequence[Word], times_s_T: NDArray[np.float64]
 ) -> list[slice]:
-    """Return the ticks of the tokens of ``text_of(words)``, given their last characters."""
+    """Return the ticks of the tokens of the joined words, given their last characters."""
     lengths = [len(word.text.strip()) + 1 for word in words]
     first_chars_W = np.cumsum([0, *lengths[:-1]])
     word_N = np.searchsorted(first_chars_W, last_chars_N, side="right") - 1

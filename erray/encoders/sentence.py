@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erray.encoders.bert import text_of
 from erray.encoders.text_model import TextModel, TokenVectors
-from erray.encoders.words import place, spoken_words, ticks_of_word
+from erray.encoders.words import place, spoken_words, text_of, ticks_of_word
 from erray.records import Stream, TextSample
 
 
@@ -69,11 +68,7 @@ class SentenceEncoder:
         if not batch:
             return []
         spoken = [spoken_words(sample) for sample in batch]
-        texts = [
-            text_of(words) if words else (sample.transcript or "").strip()
-            for sample, words in zip(batch, spoken, strict=True)
-        ]
-        found = self._model(texts, layers=1)
+        found = self._model([text_of(sample) for sample in batch], layers=1)
         streams = []
         for sample, words, tokens in zip(batch, spoken, found, strict=True):
             times_s_T = sample.frame_times_s_T

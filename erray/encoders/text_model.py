@@ -211,7 +211,11 @@ class TextModel:
         import torch  # noqa: PLC0415
         from safetensors import SafetensorError  # noqa: PLC0415
         from transformers import AutoModel  # noqa: PLC0415
+        from transformers.utils import logging  # noqa: PLC0415
 
+        # its report of unused and missing weights is long, and what matters of it is checked below
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         self.config  # noqa: B018 - refuses a model of another kind before its weights are read
         try:
             model, report = AutoModel.from_pretrained(

@@ -75,6 +75,15 @@ def spoken_words(sample: TextSample) -> list[Word]:
     return [word for word in sample.words or () if word.text.strip()]
 
 
+def text_of(sample: TextSample) -> str:
+    """Return what is said as one text, so that a model reads words in context.
+
+    The words with times, a space between; without any the transcript, empty where it is unknown.
+    """
+    words = [word.text.strip() for word in spoken_words(sample)]
+    return " ".join(words) or (sample.transcript or "").strip()
+
+
 def place(values_ND: NDArray[np.floating], places: Sequence[slice], num_ticks: int) -> Stream:
     """Return the stream of N units at their ticks: the mean where several share one.
 

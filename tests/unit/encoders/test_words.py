@@ -11,6 +11,7 @@ from erray.encoders.words import (
     spoken_words,
     spread,
     spread_blocks,
+    text_of,
     ticks_of_word,
 )
 from erray.records import TextSample, Word
@@ -90,3 +91,16 @@ def test_words_without_letters_are_not_spoken():
     words = (Word(" ", 0.0, 0.1), Word("yes", 0.1, 0.2))
     assert [word.text for word in spoken_words(TextSample(TIMES_S, "yes", words))] == ["yes"]
     assert spoken_words(TextSample(TIMES_S, "yes")) == []
+
+
+@pytest.mark.parametrize(
+    ("transcript", "words", "text"),
+    [
+        (None, None, ""),
+        (" \n", (), ""),
+        (" so it is", (), "so it is"),
+        ("no", (Word(" so", 0, 1), Word("", 1, 2), Word("it ", 2, 3)), "so it"),
+    ],
+)
+def test_text_of_a_sample(transcript, words, text):
+    assert text_of(TextSample(TIMES_S, transcript, words)) == text
