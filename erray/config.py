@@ -147,6 +147,19 @@ class Faces(Section):
     jpeg_quality: int = Field(92, ge=1, le=95, description="quality of the stored crops")
 
 
+class Transcribe(Section):
+    model: str | None = Field(
+        None, min_length=1, description="speech recogniser, by hub name or folder; null: none"
+    )
+    language: str | None = Field(
+        None, min_length=2, description="code such as en; null: found for every clip"
+    )
+    beam_size: int = Field(5, ge=1, description="texts that are followed side by side")
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="null: a GPU where there is one"
+    )
+
+
 class Pool(Section):
     num_workers: int | None = Field(None, ge=1, description="actors; null: one per free CPU")
     num_cpus: float = Field(1, gt=0, description="CPUs of one actor")
@@ -253,6 +266,7 @@ class Recipe(Section):
     corpus: Corpus = Corpus()
     media: Media = Media()
     faces: Faces = Faces()
+    transcribe: Transcribe = Transcribe()
     streams: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="encoder name to its options; the order is the model's"
     )

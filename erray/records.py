@@ -98,6 +98,17 @@ FEATURE_SCHEMA = pa.schema(
     ]
 )
 
+TRANSCRIPT_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("key", pa.string()),
+        ("transcript", pa.string()),
+        ("words", pa.list_(WORD_TYPE)),
+        ("language", pa.string()),
+    ]
+)
+
 PREDICTION_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),

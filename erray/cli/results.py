@@ -27,6 +27,15 @@ def show_extraction(result: dict[str, Any]) -> None:
         say("  [dim]every one of them: tables/rejects in the folder of the run")
 
 
+def show_transcription(result: dict[str, Any]) -> None:
+    """Counts of clips that want words."""
+    known = result["wanted"] - result["written"] - result["unreadable"]
+    say(
+        f"[bold]{result['wanted']}[/] clips want words: [bold]{result['written']}[/] transcribed, "
+        f"{known} were before, {result['unreadable']} have media that cannot be read"
+    )
+
+
 def show_runs(runs: dict[str, Any]) -> None:
     """Best val score of every training run."""
     rows = [

@@ -28,6 +28,7 @@ from erray.cli.results import (
     show_runs,
     show_study,
     show_training,
+    show_transcription,
 )
 from erray.config import Recipe
 
@@ -53,6 +54,7 @@ def add_steps(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command("extract")(extract)
     for name, step, show, text in (
+        ("transcribe", _transcribe, show_transcription, _TRANSCRIBE),
         ("train", _train, show_training, _TRAIN),
         ("tune", _tune, show_study, _TUNE),
         ("predict", _predict, show_prediction, _PREDICT),
@@ -63,6 +65,7 @@ def add_steps(app: typer.Typer) -> None:
         app.command(name, help=text)(_command(name, step, show))
 
 
+_TRANSCRIBE = "Recognise the speech of clips whose words, or their times, are not known."
 _TRAIN = "Train the fusion and each stream alone; register the model."
 _TUNE = "Search the recipe's space, train the best settings, register what val prefers."
 _PREDICT = "Predict a split with a registered model; write the challenge's file if asked for."
@@ -134,6 +137,12 @@ def _command(name: str, step: Step, show: Show) -> Callable[..., None]:
         run_step(name, step, show, *resolve(recipe, override, out), as_json, dry_run)
 
     return command
+
+
+def _transcribe(flow: Flow) -> dict[str, Any]:
+    from erray.flow.transcribe import transcribe_step
+
+    return transcribe_step(flow)
 
 
 def _train(flow: Flow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from erray.records import (
     PREDICTION_SCHEMA,
     STATUS_SCHEMA,
     TRACK_SCHEMA,
+    TRANSCRIPT_SCHEMA,
 )
 from erray.store.folder import Folder
 from erray.store.status import StatusTable
@@ -47,6 +48,10 @@ class RunFolder:
     @property
     def clips(self) -> Table:
         return Table(self._table("clips"), CLIP_SCHEMA)
+
+    @property
+    def transcripts(self) -> Table:
+        return Table(self._table("transcripts"), TRANSCRIPT_SCHEMA)
 
     @property
     def tracks(self) -> Table:

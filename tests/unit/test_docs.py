@@ -24,6 +24,7 @@ SCHEMAS = {
     "status and rejects": records.STATUS_SCHEMA,
     "tracks": records.TRACK_SCHEMA,
     "crops": records.CROP_SCHEMA,
+    "transcripts": records.TRANSCRIPT_SCHEMA,
     "features": records.FEATURE_SCHEMA,
     "predictions": records.PREDICTION_SCHEMA,
 }

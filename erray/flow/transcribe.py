@@ -1,0 +1,46 @@
+"""Before step 1: speech to words, for clips whose corpus does not know them or their times."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from erray.errors import UserError
+from erray.flow.context import Flow
+from erray.flow.corpus import unheard_corpus
+from erray.media import Decoder
+from erray.transcription import make_recogniser, recogniser_fingerprint, transcribe
+
+_SAY_EVERY_CLIPS = 100
+
+
+def transcribe_step(flow: Flow) -> dict[str, Any]:
+    """Bring the table of transcripts up to date; return counts of clips.
+
+    Raises:
+        UserError: the recipe names no model, it is not on this machine, or the extra is missing.
+    """
+    settings = flow.recipe.transcribe
+    if settings.model is None:
+        raise UserError(
+            "transcribe.model is not set: name a model of faster-whisper, "
+            "-o transcribe.model=Systran/faster-whisper-small, or its folder"
+        )
+    recogniser = make_recogniser(settings)
+
+    def on_clip(through: int, total: int) -> None:
+        if through % _SAY_EVERY_CLIPS == 0 or through == total:
+            flow.say(f"transcribed {through} of {total} clips")
+
+    with flow.record.time("transcribe"), Decoder(flow.plan.limits) as decoder:
+        counts = transcribe(
+            unheard_corpus(flow.recipe, flow.out).clips,
+            root=flow.recipe.corpus.root,
+            table=flow.tables.transcripts,
+            recogniser=recogniser,
+            print_=recogniser_fingerprint(recogniser),
+            decoder=decoder,
+            shard_clips=flow.recipe.extract.shard_clips,
+            on_clip=on_clip,
+        )
+    return asdict(counts)
