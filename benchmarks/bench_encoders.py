@@ -22,7 +22,14 @@ from measure import arguments, cpu_s, report, summary
 from PIL import Image
 from skimage.data import astronaut
 from torch import nn
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
 
 from erray.encoders import make_encoder
 from erray.encoders.ir50_net import Ir50
@@ -35,7 +42,7 @@ CROP_PX, JPEG_QUALITY = 112, 92
 MELD_S, MELD_TICKS = 13.7 * 3600, 1_200_000
 
 Entry = Callable[[Path], tuple[Any, Any, float]]
-"""Folder for weights to encoder, sample and the seconds of the sample."""
+"""Folder for weights to encoder, sample (or list of them) and the seconds of it."""
 
 
 def crops(num_crops: int) -> np.ndarray:
@@ -102,10 +109,43 @@ def wav2vec2(folder: Path) -> tuple[Any, Any, float]:
     return make_encoder("wav2vec2", options), voice_sample(20), 20.0
 
 
+MINUTE_OF_WORDS = [f"word{i}" for i in range(150)]  # the pace of English speech
+
+
+def saved_bert(folder: Path, config: BertConfig) -> str:
+    """Folder of a BERT with random weights, for which each of the words is one token."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {piece: i for i, piece in enumerate([*specials, *MINUTE_OF_WORDS])}
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def utterances() -> list[TextSample]:
+    """A minute of speech in 20 utterances as long as MELD's, of 3 s each."""
+    times_s_T = np.arange(0, 3, 1 / TICKS_PER_S)
+    texts = [" ".join(MINUTE_OF_WORDS[k::20]) for k in range(20)]
+    return [TextSample(times_s_T, text) for text in texts]
+
+
+def bert(folder: Path) -> tuple[Any, Any, float]:
+    """Of the size of the default model."""
+    options = {"model": saved_bert(folder, BertConfig()), "device": "cpu"}
+    return make_encoder("bert", options), utterances(), 60.0
+
+
+def sentence(folder: Path) -> tuple[Any, Any, float]:
+    """Of the size of the default model, all-MiniLM-L6-v2."""
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    options = {"model": saved_bert(folder, config), "device": "cpu"}
+    return make_encoder("sentence", options), utterances(), 60.0
+
+
 def hashed(folder: Path) -> tuple[Any, Any, float]:
     times_s_T = np.arange(0, 60, 1 / TICKS_PER_S)
-    words = " ".join(f"word{i}" for i in range(150))  # a minute of English speech
-    return make_encoder("hash", {}), TextSample(times_s_T, words), 60.0
+    return make_encoder("hash", {}), TextSample(times_s_T, " ".join(MINUTE_OF_WORDS)), 60.0
 
 
 ENTRIES: dict[str, Entry] = {
@@ -117,6 +157,8 @@ ENTRIES: dict[str, Entry] = {
     "vggish": vggish,
     "wav2vec2": wav2vec2,
     "hash": hashed,
+    "bert": bert,
+    "sentence": sentence,
 }
 
 
@@ -135,7 +177,8 @@ def cost(entry: Entry, repeats: int) -> dict[str, Any]:
     """Realtime factor of one encoder and CPU hours for the whole of MELD."""
     with tempfile.TemporaryDirectory() as folder:
         encoder, sample, length_s = entry(Path(folder))
-        seconds = timed(lambda: encoder([sample]), repeats)
+        batch = sample if isinstance(sample, list) else [sample]
+        seconds = timed(lambda: encoder(batch), repeats)
     share = statistics.median(seconds) / length_s
     # face encoders cost by the crop, the others by the second
     meld_s = MELD_TICKS / TICKS_PER_S if isinstance(sample, FaceSample) else MELD_S
