@@ -1,7 +1,7 @@
 """Draw pitch, log-mel, presence and words of one speech: the picture of docs/encoders.md.
 
 The sound is the beginning of Kennedy's inaugural address of 1961, in the public domain. Its words
-were placed by hand on the level of the sound, to about a tenth of a second, and not by a recogniser.
+were placed by hand on the level of the sound, to about a tenth of a second.
 """
 
 from __future__ import annotations

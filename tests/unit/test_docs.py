@@ -90,6 +90,22 @@ def test_recipes_md_has_every_key_with_its_default():
     assert found == expected
 
 
+def test_encoders_md_has_every_encoder_with_what_it_is():
+    found = {cells[0].strip("`"): cells for cells in rows(section("encoders.md", "All encoders"))}
+    assert found.keys() == ENCODERS.keys()
+    for name, encoder in ENCODERS.items():
+        _, modality, values, _, weights, licence, parameters, *_ = found[name]
+        assert modality == encoder.modality
+        if "model" in options(encoder.config_type):  # as wide as the model, which is not here
+            assert values.startswith("the model's")
+        else:
+            assert values == str(encoder().width)
+        has_none = vars(encoder).get("weights_sha256", "computed") is None
+        assert (weights == "none") == has_none == (licence == "none") == (parameters == "0")
+        stated = getattr(encoder, "licence", "").split(" ")[0].strip(";")
+        assert stated in licence
+
+
 def test_recipes_md_has_every_schedule_with_its_options():
     text = section("recipes.md", "Every key").split("Schedules, with")[1].split("### tune")[0]
     found = {name.strip("`"): yaml.safe_load(given.strip("`")) for name, _, given in rows(text)}
