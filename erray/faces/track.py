@@ -14,7 +14,7 @@ within one stride.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from erray.errors import UserError
 from erray.faces.align import crop_face
 from erray.faces.associate import LinkConfig, Linker, Observation, main_track
 from erray.faces.crops import CropSpool, Jpegs
+from erray.faces.growing import GrowingTrack
 from erray.faces.keyframes import Detector, Frame, KeyFrames
 from erray.faces.smooth import REACH, smooth
 from erray.records import FaceTrack
@@ -122,16 +123,6 @@ class FaceTracker:
         return progress.finish()
 
 
-@dataclass
-class _Kept:
-    """One track so far: ``raw`` holds every tick with a box, ``settled`` those smoothed."""
-
-    jpegs: Jpegs
-    raw: list[Observation] = field(default_factory=list)
-    settled: list[Observation] = field(default_factory=list)
-    ticks: list[int] = field(default_factory=list)
-
-
 class _Progress:
     """The state of one clip: frames that may still be cropped, open tracks, finished ticks."""
 
@@ -146,7 +137,7 @@ class _Progress:
         self._linker = Linker(config.link_config())
         self._buffer: dict[int, Frame] = {}
         self._times_s: list[float] = []
-        self._tracks: dict[int, _Kept] = {}
+        self._tracks: dict[int, GrowingTrack] = {}
         self._spool = CropSpool()
 
     def add(self, block: list[tuple[float, NDArray[np.uint8]]]) -> None:
@@ -160,11 +151,12 @@ class _Progress:
         self._link(self._frames.finish())
         self._settle(set())
         times_s_T = np.array(self._times_s, np.float64)
-        tracks = [_as_track(i, kept, len(times_s_T)) for i, kept in self._tracks.items()]
+        tracks = [kept.as_track(i, len(times_s_T)) for i, kept in self._tracks.items()]
         main = main_track(tracks)
         wanted = [i for i in self._tracks if self._config.crops == "all" or i == main]
         crops = {
-            i: (np.array(self._tracks[i].ticks, np.int32), self._tracks[i].jpegs) for i in wanted
+            i: (np.array(self._tracks[i].crop_ticks, np.int32), self._tracks[i].jpegs)
+            for i in wanted
         }
         tracks = [replace(track, is_main=track.track_id == main) for track in tracks]
         frames = self._frames
@@ -178,7 +170,7 @@ class _Progress:
             for track_id, before, now in self._linker.step(
                 frame.tick, frame.time_s, frame.found, new_shot=frame.new_shot
             ):
-                kept = self._tracks.setdefault(track_id, _Kept(Jpegs(self._spool)))
+                kept = self._tracks.setdefault(track_id, GrowingTrack(Jpegs(self._spool)))
                 for missed in range(frame.tick if before is None else before.tick + 1, frame.tick):
                     assert before is not None
                     kept.raw.append(before.blend(now, missed, self._times_s[missed]))
@@ -188,15 +180,15 @@ class _Progress:
         """Smooth and crop every tick whose neighbours in time are all known."""
         reach_s = self._config.smooth_s * REACH
         for track_id, kept in self._tracks.items():
-            for index in range(len(kept.settled), len(kept.raw)):
+            while (index := kept.num_settled) < len(kept.raw):
                 known_s = kept.raw[-1].time_s if track_id in open_tracks else np.inf
                 if kept.raw[index].time_s + reach_s > known_s:
                     break
                 seen = smooth(kept.raw, index, self._config.smooth_s, self._frames.frame_size_px)
-                kept.settled.append(seen)
+                kept.settle(seen, reach_s)
                 self._crop(kept, seen)
 
-    def _crop(self, kept: _Kept, seen: Observation) -> None:
+    def _crop(self, kept: GrowingTrack, seen: Observation) -> None:
         frame = self._buffer.get(seen.tick)
         if frame is None:
             return
@@ -204,15 +196,15 @@ class _Progress:
             crop_HWC = crop_face(frame.image_HWC, seen.landmarks_px_52, self._config.crop_size_px)
         except ValueError:
             return  # landmarks on one point: the face is there, but nothing can be aligned
-        kept.ticks.append(seen.tick)
+        kept.crop_ticks.append(seen.tick)
         kept.jpegs.append(crop_HWC, self._config.jpeg_quality)
 
     def _forget(self) -> None:
         """Drop frames of which no face is left to be cropped."""
         unsettled = [
-            kept.raw[len(kept.settled)].tick
+            kept.raw[kept.num_settled].tick
             for kept in self._tracks.values()
-            if len(kept.settled) < len(kept.raw)
+            if kept.num_settled < len(kept.raw)
         ]
         # a face that was missed may come back and claim the frames since it was last seen
         missed = [self._tracks[i].raw[-1].tick + 1 for i in self._linker.open_tracks()]
@@ -235,16 +227,3 @@ def _blocks(
             block = []
     if block:
         yield block
-
-
-def _as_track(track_id: int, kept: _Kept, num_ticks: int) -> FaceTrack:
-    ticks = [seen.tick for seen in kept.settled]
-    present_T = np.zeros(num_ticks, np.bool_)
-    present_T[ticks] = True
-    boxes_T4 = np.full((num_ticks, 4), np.nan, np.float32)
-    boxes_T4[ticks] = [seen.box_px_4 for seen in kept.settled]
-    landmarks_T52 = np.full((num_ticks, 5, 2), np.nan, np.float32)
-    landmarks_T52[ticks] = [seen.landmarks_px_52 for seen in kept.settled]
-    scores_T = np.full(num_ticks, np.nan, np.float32)
-    scores_T[ticks] = [seen.score for seen in kept.settled]
-    return FaceTrack(track_id, False, present_T, boxes_T4, landmarks_T52, scores_T)

@@ -168,7 +168,7 @@ class Table:
 
 def _num_bytes(value: Any) -> int:
     """Size of a cell in Arrow, near enough: 8 bytes for a number, a list by its first item."""
-    if isinstance(value, bytes | str):
+    if isinstance(value, bytes | str | memoryview):
         return len(value)
     if isinstance(value, list) and value:
         if isinstance(value[0], bytes | str):

@@ -10,6 +10,7 @@ from PIL import Image
 
 import erray.faces.track
 from erray.errors import UserError
+from erray.faces import growing
 from erray.faces.track import ClipFaces, FaceTracker, TrackerConfig
 from tests.unit.faces.squares_world import (
     HEIGHT_PX,
@@ -112,6 +113,22 @@ def test_the_same_clip_twice_and_in_other_blocks_is_the_same(monkeypatch):
     for other in (*others, track(frames, smooth_s=0.06)):
         np.testing.assert_array_equal(first.tracks[0].boxes_px_T4, other.tracks[0].boxes_px_T4)
         assert list(first.crops[0][1]) == list(other.crops[0][1])
+
+
+@pytest.mark.parametrize("smooth_s", [0.0, 0.06, 0.5])
+def test_what_a_long_track_forgets_changes_nothing(monkeypatch, smooth_s):
+    frames = [
+        frame((20 + i % 50, 30), (100, 50)) if i % 70 < 63 else frame((100, 50)) for i in range(200)
+    ]
+    whole = track(frames, smooth_s=smooth_s, crops="all")
+    monkeypatch.setattr(growing, "_TRIM_TICKS", 1)
+    trimmed = track(frames, smooth_s=smooth_s, crops="all")
+    assert len(whole.tracks) > 1
+    for a, b in zip(whole.tracks, trimmed.tracks, strict=True):
+        np.testing.assert_array_equal(a.boxes_px_T4, b.boxes_px_T4)
+        np.testing.assert_array_equal(a.landmarks_px_T52, b.landmarks_px_T52)
+        np.testing.assert_array_equal(a.scores_T, b.scores_T)
+        assert list(whole.crops[a.track_id][1]) == list(trimmed.crops[b.track_id][1])
 
 
 def test_no_frames_and_no_faces():
