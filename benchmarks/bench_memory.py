@@ -31,7 +31,7 @@ from erray.config import Recipe, parse_recipe
 from erray.corpora import read_corpus
 from erray.demo.corpus import build_demo_corpus
 from erray.demo.encode import write_mp4
-from erray.media import VideoReader, read_waveform
+from erray.media import Decoder, VideoReader, read_waveform
 from erray.plan import TRACKS, Plan
 from erray.records import CLIP_SCHEMA
 from erray.stages import EncodeStage, TracksStage
@@ -112,11 +112,12 @@ def run(settings: dict[str, Any], stage: str, answers: Any) -> None:
     recipe = parse_recipe(settings)
     plan, folder = Plan(recipe), RunFolder(f"{recipe.corpus.root}/run")
     start_s = time.monotonic()
-    status = stage_on(recipe, plan, folder, stage)
+    status, decoder_mb = stage_on(recipe, plan, folder, stage)
     (row,) = status.to_pylist()
     assert row["state"] == "done", row["reason"]
     answer = {
         "actor_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "decoder_mb": decoder_mb,
         "seconds": round(time.monotonic() - start_s, 1),
     }
     if stage == TRACKS:
@@ -124,7 +125,10 @@ def run(settings: dict[str, Any], stage: str, answers: Any) -> None:
     answers.put(json.dumps(answer))
 
 
-def stage_on(recipe: Recipe, plan: Plan, folder: RunFolder, stage: str) -> pa.Table:
+def stage_on(
+    recipe: Recipe, plan: Plan, folder: RunFolder, stage: str
+) -> tuple[pa.Table, int | None]:
+    """Return the status row and the decoder's peak memory, None where nothing was decoded."""
     (clip,) = read_corpus(recipe.corpus, needs_media=True).clips
     settings = {
         "run": folder,
@@ -138,7 +142,7 @@ def stage_on(recipe: Recipe, plan: Plan, folder: RunFolder, stage: str) -> pa.Ta
         worker = TracksStage(
             **settings, clock_hz=None, detector=plan.detector, tracker=plan.tracker
         )
-        return worker(pa.Table.from_pylist([row], schema=schema))
+        return worker(pa.Table.from_pylist([row], schema=schema)), peak_mb(worker.decoder)
     tracks_key = plan.key(TRACKS, clip)
     (clock,) = folder.status.read(keys=[tracks_key]).to_pylist()
     row |= {
@@ -147,7 +151,16 @@ def stage_on(recipe: Recipe, plan: Plan, folder: RunFolder, stage: str) -> pa.Ta
         "crops_shard": folder.crops.shard(clock["shard"]),
     }
     encoder = EncodeStage(**settings, encoder=stage, options=STREAMS[stage])
-    return encoder(pa.Table.from_pylist([row], schema=CLOCKED_SCHEMA))
+    status = encoder(pa.Table.from_pylist([row], schema=CLOCKED_SCHEMA))
+    return status, peak_mb(encoder.decoder)
+
+
+def peak_mb(decoder: Decoder) -> int | None:
+    """Peak resident memory of a decoder's child, the ring included."""
+    if decoder._child is None:
+        return None
+    status = Path("/proc", str(decoder._child._process.pid), "status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 if __name__ == "__main__":
