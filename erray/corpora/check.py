@@ -43,6 +43,7 @@ def check_corpus(config: Corpus, corpus: CorpusClips) -> list[Finding]:
     else:
         findings += _missing(clips, media, all_needed=config.kind == "cexpr-challenge")
         findings += _unreadable(clips, media)
+        findings += _no_pictures(config, clips, media)
         findings += _same_content(clips)
         findings += _against_headers(clips, media)
     findings += [Finding(WARNING, "note", 1, text, (), "") for text in corpus.warnings]
@@ -130,6 +131,16 @@ def _unreadable(clips: list[Clip], media: Media) -> Iterator[Finding]:
     ]
     advice = "their clips will be rejected: replace the files if you can"
     yield from about(WARNING, "unreadable", broken, "media cannot be opened", advice)
+
+
+def _no_pictures(config: Corpus, clips: list[Clip], media: Media) -> Iterator[Finding]:
+    """Sound alone has no frames whose times could be the clock."""
+    if config.clock_hz is not None:
+        return
+    found = {clip.media: media[clip.media] for clip in clips}
+    silent = [name for name, m in found.items() if m is not None and m.num_video == 0]
+    advice = "their clips will be rejected: set corpus.clock_hz"
+    yield from about(WARNING, "no_pictures", silent, "media hold sound only", advice)
 
 
 def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:

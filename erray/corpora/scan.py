@@ -44,6 +44,7 @@ class ScannedMedium:
         probed: whether its header was read; else what follows means nothing.
         start_s: first time on the medium's own clock.
         duration_s: length by its header, None where the header has none.
+        num_video: streams of pictures; None where an earlier version scanned the file.
         problem: why it cannot be opened, None if it can.
     """
 
@@ -55,6 +56,7 @@ class ScannedMedium:
     probed: bool = False
     start_s: float = 0.0
     duration_s: float | None = None
+    num_video: int | None = None
     problem: str | None = None
 
 
@@ -68,6 +70,7 @@ _SCHEMA = pa.schema(
         ("probed", pa.bool_()),
         ("start_s", pa.float64()),
         ("duration_s", pa.float64()),
+        ("num_video", pa.int32()),
         ("problem", pa.string()),
     ]
 )
@@ -206,5 +209,10 @@ def _probed(path: Path, known: ScannedMedium | None, probe: Probe) -> ScannedMed
     except MediaError as error:
         return replace(known, probed=True, problem=str(error))
     return replace(
-        known, probed=True, start_s=facts.start_s, duration_s=facts.duration_s, problem=None
+        known,
+        probed=True,
+        start_s=facts.start_s,
+        duration_s=facts.duration_s,
+        num_video=facts.num_video,
+        problem=None,
     )

@@ -11,6 +11,7 @@ missing permission and a wrong address are theirs to mend.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import uuid
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from erray.errors import UserError
 
@@ -127,6 +129,10 @@ class Folder:
         try:
             with fs.open(temporary, "wb") as file:
                 content(file)
+                if isinstance(fs, LocalFileSystem):
+                    file.flush()
+                    # else a power failure could keep the name and lose the content
+                    os.fsync(file.fileno())
             fs.mv(temporary, f"{root}/{name}")
         except BaseException:
             if fs.exists(temporary):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from erray.errors import UserError
 from erray.store.folder import Folder
 
 _CHUNK_BYTES = 32 * 2**20
@@ -144,14 +145,21 @@ class Table:
 
     def _read(self, path: str, columns: list[str], filters: list[tuple[str, str, Any]]) -> pa.Table:
         fs, _ = self.folder.storage()
-        return pq.read_table(
-            path,
-            columns=columns,
-            filters=filters or None,
-            filesystem=fs,
-            partitioning=None,
-            schema=self.schema,  # a column that an older shard lacks is null
-        )
+        try:
+            return pq.read_table(
+                path,
+                columns=columns,
+                filters=filters or None,
+                filesystem=fs,
+                partitioning=None,
+                schema=self.schema,  # a column that an older shard lacks is null
+            )
+        except pa.ArrowInvalid as error:
+            why = " ".join(str(error).split())
+            raise UserError(
+                f"{path} is damaged ({why}): put back a copy, or move the run's tables away and "
+                f"extract again"
+            ) from None
 
     def _chunks(self, rows: Iterable[Row]) -> Iterator[pa.Table]:
         chunk: list[Row] = []

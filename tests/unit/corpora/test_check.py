@@ -18,8 +18,8 @@ def clip(name, split="train", **fields):
     return Clip(**{"clip_id": name, "media": f"{name}.mp4", "split": split, "group": name} | fields)
 
 
-def medium(sha256, duration_s=3.0, problem=None, *, start_s=0.0):
-    return ScannedMedium(sha256, 1, 0, 0, sha256, True, start_s, duration_s, problem)
+def medium(sha256, duration_s=3.0, problem=None, *, start_s=0.0, num_video=1):
+    return ScannedMedium(sha256, 1, 0, 0, sha256, True, start_s, duration_s, num_video, problem)
 
 
 def check(*clips, media=None, kind="manifest", warnings=(), needs_media=True, **settings):
@@ -95,6 +95,13 @@ def test_the_challenge_needs_every_medium():
     clips = [clip("a", "challenge"), clip("b", "challenge")]
     found = check(*clips, media={"b.mp4": None}, kind="cexpr-challenge")["no_media"]
     assert (found.level, found.examples) == (ERROR, ("b.mp4",))
+
+
+def test_sound_alone_needs_a_clock():
+    media = {"a.mp4": medium("1", num_video=0), "b.mp4": medium("2", num_video=None)}
+    found = check(clip("a"), clip("b"), media=media)
+    assert list(found) == ["no_pictures"] and found["no_pictures"].examples == ("a.mp4",)
+    assert check(clip("a"), clip("b"), media=media, clock_hz=10.0) == {}
 
 
 def test_media_that_cannot_be_opened_are_a_warning_with_their_reason():

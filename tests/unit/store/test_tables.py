@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from erray.errors import UserError
 from erray.store import Table, folder
 from tests.unit.store.failing_storage import FailingFileSystem
 
@@ -156,3 +157,11 @@ def test_writers_at_once_leave_whole_shards(tmp_path):
         assert table.read().num_rows in {0, 2000}
     assert [p.suffix for p in tmp_path.iterdir()] == [".parquet"]
     assert table.read().num_rows == 2000
+
+
+def test_a_damaged_shard_is_one_line_that_names_it(tmp_path):
+    table = Table(str(tmp_path / "table"), SCHEMA)
+    name = table.write_shard([row("a")], keys=["a"])
+    (tmp_path / "table" / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{name} is damaged .*extract again"):
+        table.read()
