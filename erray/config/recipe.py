@@ -1,0 +1,73 @@
+"""The whole recipe, and its sections that belong to a step after the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from erray.config.corpus import Corpus
+from erray.config.extraction import Extract, Faces, Media, Transcribe
+from erray.config.section import Section
+from erray.config.training import Model, Train
+
+
+class Tune(Section):
+    space: str = Field("lfan", description="a file of tune_spaces/ by name, or a path")
+    num_trials: int = Field(6, ge=1)
+    max_concurrent: int = Field(2, ge=1)
+    epochs: int = Field(10, ge=1, description="epochs of a trial that is not stopped early")
+    grace_epochs: int = Field(3, ge=1, description="epochs before ASHA may stop a trial")
+    cpus_per_trial: float = Field(1, gt=0)
+    gpus_per_trial: float = Field(0, ge=0, description="fractions share one GPU")
+
+
+class Tracking(Section):
+    uri: str | None = Field(None, description="MLflow tracking URI; null: sqlite in ERRAY_HOME")
+    experiment: str = Field("erray", min_length=1)
+    model_name: str = Field("erray", min_length=1, description="name in the model registry")
+    alias: str = Field("champion", min_length=1)
+
+
+class Predict(Section):
+    split: str = Field("challenge", description="split of the clips table to predict")
+    model: str | None = Field(None, description="models:/name@alias or models:/name/version")
+    frame_list: str | None = Field(
+        None, description="the challenge's list of frames, relative to corpus.root"
+    )
+
+
+class Report(Section):
+    num_timelines: int = Field(12, ge=0, description="test clips shown with their timeline")
+    num_bootstrap: int = Field(2000, ge=100, description="resamples of every interval")
+
+
+class Recipe(Section):
+    """One whole run."""
+
+    name: str = Field("custom", pattern=r"^[A-Za-z0-9_.-]+$")
+    seed: int = Field(0, ge=0)
+    corpus: Corpus = Corpus()
+    media: Media = Media()
+    faces: Faces = Faces()
+    transcribe: Transcribe = Transcribe()
+    streams: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="encoder name to its options; the order is the model's"
+    )
+    extract: Extract = Extract()
+    model: Model = Model()
+    train: Train = Train()
+    tune: Tune = Tune()
+    tracking: Tracking = Tracking()
+    predict: Predict = Predict()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _pools_of_stages(self) -> Recipe:
+        stages = ("tracks", *self.streams, "predict")
+        unknown = sorted(set(self.extract.pools) - set(stages))
+        if unknown:
+            raise ValueError(
+                f"extract.pools has no stage {', '.join(unknown)}; expected {', '.join(stages)}"
+            )
+        return self
