@@ -7,7 +7,6 @@ Parts of all texts fill batches together, sorted by length; padding is masked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erray.encoders.crop_batches import pick_device
+from erray.encoders.pretrained import read_model, read_part, refusal
 from erray.encoders.weights import manifest, resolve
-from erray.errors import UserError
 from erray.hub import local_model, model_sha256
 
 TOKENS_PER_BATCH = 4096  # padding included; of a BERT base, hidden layers of some 160 MB
@@ -62,7 +61,8 @@ class TextModel:
     """
 
     def __init__(self, name: str, *, encoder: str, device: str | None = None) -> None:
-        self.name, self.encoder, self.device = name, encoder, device
+        self.name, self.device = name, device
+        self._refuse = refusal(encoder, name)
 
     @cached_property
     def folder(self) -> Path:
@@ -90,12 +90,11 @@ class TextModel:
         """
         from transformers import AutoConfig  # noqa: PLC0415 - seconds, and not every plan needs it
 
-        try:
-            config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
-        except (ValueError, OSError, KeyError) as error:
-            raise self._refusal("a model that transformers knows", error) from None
+        config = read_part(
+            AutoConfig, self.folder, expected="a model that transformers knows", refuse=self._refuse
+        )
         if config.is_encoder_decoder:
-            raise self._refusal("a model that reads text (bert, roberta ...)", config.model_type)
+            raise self._refuse("a model that reads text (bert, roberta ...)", config.model_type)
         return config.get_text_config()
 
     @property
@@ -198,44 +197,22 @@ class TextModel:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer  # noqa: PLC0415
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except (ValueError, OSError, KeyError) as error:
-            raise self._refusal("a tokenizer beside the model", error) from None
+        tokenizer = read_part(
+            AutoTokenizer, self.folder, expected="a tokenizer beside the model", refuse=self._refuse
+        )
         if not tokenizer.is_fast:
-            raise self._refusal("a fast tokenizer (tokenizer.json)", type(tokenizer).__name__)
+            raise self._refuse("a fast tokenizer (tokenizer.json)", type(tokenizer).__name__)
         return tokenizer
 
     @cached_property
     def _model(self) -> Any:
-        import torch  # noqa: PLC0415
-        from safetensors import SafetensorError  # noqa: PLC0415
-        from transformers import AutoModel  # noqa: PLC0415
-        from transformers.utils import logging  # noqa: PLC0415
-
-        # its report of unused and missing weights is long, and what matters of it is checked below
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self.config  # noqa: B018 - refuses a model of another kind before its weights are read
-        try:
-            model, report = AutoModel.from_pretrained(
-                self.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
-            raise self._refusal("weights that fit config.json", error) from None
-        # the pooler stands behind the hidden layers, and many files come without it
-        missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
-        if missing:
-            raise self._refusal("all weights of the model", f"no {missing[0]}")
-        return model.requires_grad_(False).to(pick_device(self.device)).eval()
-
-    def _refusal(self, expected: str, found: object) -> UserError:
-        detail = " ".join(str(found).split())[:300]
-        return UserError(f"{self.encoder}: expected {expected} at {self.name}, found: {detail}")
+        return read_model(
+            self.folder,
+            unused=["pooler."],  # stands behind the hidden layers; many files come without it
+            device=pick_device(self.device),
+            refuse=self._refuse,
+        )
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erray.encoders.crop_batches import pick_device
+from erray.encoders.pretrained import read_model, read_part, refusal
 from erray.encoders.sound_chunks import FrameGrid, cut_sound, equal_batches
 from erray.encoders.voice_ticks import frames_to_ticks, within_sound
 from erray.errors import UserError
@@ -81,6 +82,7 @@ class Wav2vec2Encoder:
 
     def __init__(self, config: Wav2vec2Config | None = None) -> None:
         self.config = config or Wav2vec2Config()
+        self._refuse = refusal(self.name, self.config.model)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -106,11 +108,15 @@ class Wav2vec2Encoder:
     def _model_config(self) -> Any:
         from transformers import AutoConfig  # noqa: PLC0415 - seconds, and not every plan needs it
 
-        found = AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        found = read_part(
+            AutoConfig,
+            self._folder,
+            expected="a model that transformers knows",
+            refuse=self._refuse,
+        )
         if not (hasattr(found, "conv_kernel") and hasattr(found, "conv_stride")):
-            raise UserError(
-                f"wav2vec2: expected a model that reads a waveform (wav2vec2, hubert, wavlm ...), "
-                f"found {found.model_type!r} in {self.config.model!r}"
+            raise self._refuse(
+                "a model that reads a waveform (wav2vec2, hubert, wavlm ...)", found.model_type
             )
         num_layers = found.num_hidden_layers
         outside = [i for i in self.config.layers or () if not -num_layers - 1 <= i <= num_layers]
@@ -125,24 +131,27 @@ class Wav2vec2Encoder:
     def _extractor(self) -> Any:
         from transformers import AutoFeatureExtractor  # noqa: PLC0415
 
-        extractor = AutoFeatureExtractor.from_pretrained(self._folder, local_files_only=True)
+        extractor = read_part(
+            AutoFeatureExtractor,
+            self._folder,
+            expected="the preprocessing of a waveform",
+            refuse=self._refuse,
+        )
+        if extractor.model_input_names[0] != "input_values":
+            raise self._refuse("the preprocessing of a waveform", type(extractor).__name__)
         if extractor.sampling_rate != RATE_HZ:
-            raise UserError(
-                f"wav2vec2: expected a model for {RATE_HZ} Hz, found "
-                f"{extractor.sampling_rate} Hz in {self.config.model!r}"
-            )
+            raise self._refuse(f"a model for {RATE_HZ} Hz", f"{extractor.sampling_rate} Hz")
         return extractor
 
     @cached_property
     def _model(self) -> Any:
-        import torch  # noqa: PLC0415
-        from transformers import AutoModel  # noqa: PLC0415
-
         self._model_config  # noqa: B018 - refuses a model of another kind before it is read
-        model = AutoModel.from_pretrained(
-            self._folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        return read_model(
+            self._folder,
+            unused=["masked_spec_embed"],  # of the pretraining; published files come without it
+            device=pick_device(self.config.device),
+            refuse=self._refuse,
         )
-        return model.requires_grad_(False).to(pick_device(self.config.device)).eval()
 
     @cached_property
     def _grid(self) -> FrameGrid:
