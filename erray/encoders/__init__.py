@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from erray.encoders.bert import BertEncoder
@@ -16,6 +15,7 @@ from erray.encoders.sentence import SentenceEncoder
 from erray.encoders.vggish import VggishEncoder
 from erray.encoders.wav2vec2 import Wav2vec2Encoder
 from erray.errors import UserError
+from erray.options import parse_options
 
 ENCODERS: dict[str, type] = {
     "bert": BertEncoder,
@@ -35,14 +35,9 @@ def make_encoder(name: str, options: dict[str, Any]) -> Any:
     """Build the encoder ``name`` with ``options`` for the fields of its config.
 
     Raises:
-        UserError: an unknown encoder or option, or a value that the config refuses.
+        UserError: an unknown encoder or option, a wrong type, or a value that the config refuses.
     """
     if name not in ENCODERS:
         raise UserError(f"expected an encoder of {', '.join(ENCODERS)}, found {name!r}")
-    encoder = ENCODERS[name]
-    config_type = encoder.config_type  # type: ignore[attr-defined]
-    known = [field.name for field in fields(config_type)]
-    for key in options:
-        if key not in known:
-            raise UserError(f"encoder {name}: expected options {', '.join(known)}, found {key!r}")
-    return encoder(config_type(**options))
+    encoder: Any = ENCODERS[name]
+    return encoder(parse_options(encoder.config_type, options, owner=f"encoder {name}"))

@@ -37,7 +37,7 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         if type(self.layers) is not int or self.layers < 1:
-            raise UserError(f"bert: expected layers of 1 or more, found {self.layers!r}")
+            raise UserError(f"expected layers of 1 or more, found {self.layers!r}")
 
 
 class BertEncoder:

@@ -42,7 +42,7 @@ class FacenetConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise UserError(f"facenet: expected a batch_size of 1 or more, found {self.batch_size}")
+            raise UserError(f"expected a batch_size of 1 or more, found {self.batch_size}")
 
 
 class FacenetEncoder:

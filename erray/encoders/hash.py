@@ -34,11 +34,10 @@ class HashConfig:
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise UserError(f"hash: expected a width of 1 or more, found {self.width}")
+            raise UserError(f"expected a width of 1 or more, found {self.width}")
         if not 1 <= self.min_chars <= self.max_chars:
             raise UserError(
-                "hash: expected 1 <= min_chars <= max_chars, "
-                f"found {self.min_chars} and {self.max_chars}"
+                f"expected 1 <= min_chars <= max_chars, found {self.min_chars} and {self.max_chars}"
             )
 
 

@@ -38,11 +38,11 @@ class HogConfig:
     def __post_init__(self) -> None:
         if self.cell_px < 2 or self.size_px % self.cell_px or self.size_px < 2 * self.cell_px:
             raise UserError(
-                "hog: expected size_px to be a multiple of cell_px and at least two cells, "
+                "expected size_px to be a multiple of cell_px and at least two cells, "
                 f"found size_px {self.size_px} and cell_px {self.cell_px}"
             )
         if self.orientations < 2:
-            raise UserError(f"hog: expected orientations of 2 or more, found {self.orientations}")
+            raise UserError(f"expected orientations of 2 or more, found {self.orientations}")
 
 
 class HogEncoder:

@@ -54,9 +54,9 @@ class Ir50Config:
 
     def __post_init__(self) -> None:
         if not 1 <= self.views <= MAX_VIEWS:
-            raise UserError(f"ir50: expected views of 1 to {MAX_VIEWS}, found {self.views}")
+            raise UserError(f"expected views of 1 to {MAX_VIEWS}, found {self.views}")
         if self.batch_size < 1:
-            raise UserError(f"ir50: expected a batch_size of 1 or more, found {self.batch_size}")
+            raise UserError(f"expected a batch_size of 1 or more, found {self.batch_size}")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class LogmelConfig:
 
     def __post_init__(self) -> None:
         if not 0.02 <= self.pool_s <= 30.0:
-            raise UserError(f"logmel: expected pool_s from 0.02 to 30, found {self.pool_s}")
+            raise UserError(f"expected pool_s from 0.02 to 30, found {self.pool_s}")
 
 
 class LogmelEncoder:

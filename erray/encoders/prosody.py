@@ -59,12 +59,12 @@ class ProsodyConfig:
     def __post_init__(self) -> None:
         if not (0.02 <= self.pool_s <= 30.0 and 0.1 <= self.tempo_s <= 30.0):
             raise UserError(
-                "prosody: expected pool_s from 0.02 and tempo_s from 0.1 to 30, "
+                "expected pool_s from 0.02 and tempo_s from 0.1 to 30, "
                 f"found {self.pool_s} and {self.tempo_s}"
             )
         if not 40.0 <= self.min_pitch_hz < self.max_pitch_hz <= 2000.0:
             raise UserError(
-                "prosody: expected 40 <= min_pitch_hz < max_pitch_hz <= 2000, "
+                "expected 40 <= min_pitch_hz < max_pitch_hz <= 2000, "
                 f"found {self.min_pitch_hz} and {self.max_pitch_hz}"
             )
 

@@ -52,11 +52,9 @@ class VggishConfig:
 
     def __post_init__(self) -> None:
         if self.align not in ALIGNMENTS:
-            raise UserError(
-                f"vggish: expected align {' or '.join(ALIGNMENTS)}, found {self.align!r}"
-            )
+            raise UserError(f"expected align {' or '.join(ALIGNMENTS)}, found {self.align!r}")
         if self.batch_size < 1:
-            raise UserError(f"vggish: expected a batch_size of 1 or more, found {self.batch_size}")
+            raise UserError(f"expected a batch_size of 1 or more, found {self.batch_size}")
 
 
 @dataclass(frozen=True)

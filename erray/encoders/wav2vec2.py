@@ -56,13 +56,11 @@ class Wav2vec2Config:
         if layers is not None:
             whole = isinstance(layers, list | tuple) and all(type(i) is int for i in layers)
             if not whole or not layers:
-                raise UserError(
-                    f"wav2vec2: expected layers as a list of whole numbers, found {layers!r}"
-                )
+                raise UserError(f"expected layers as a list of whole numbers, found {layers!r}")
             object.__setattr__(self, "layers", tuple(layers))  # YAML has no tuples
         if not (1.0 <= self.chunk_s <= 120.0 and 0.0 <= self.overlap_s <= self.chunk_s / 2):
             raise UserError(
-                "wav2vec2: expected chunk_s from 1 to 120 and overlap_s up to half of it, "
+                "expected chunk_s from 1 to 120 and overlap_s up to half of it, "
                 f"found {self.chunk_s} and {self.overlap_s}"
             )
 
