@@ -25,7 +25,8 @@ import erray
 from erray.config import Recipe, fingerprint, with_settings
 from erray.errors import UserError
 from erray.training.job import TrainJob
-from erray.training.loop import SELECTION_METRIC, TrainingLoop
+from erray.training.loop import TrainingLoop
+from erray.training.validation import selection_key
 
 Space = Callable[[optuna.Trial], dict[str, Any] | None]
 
@@ -76,7 +77,7 @@ def search(recipe: Recipe, job: TrainJob, out: Path) -> Study:
     Raises:
         UserError: the space asks for something the recipe does not have, or every trial failed.
     """
-    settings = recipe.tune
+    settings, metric = recipe.tune, selection_key(job.settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -90,11 +91,9 @@ def search(recipe: Recipe, job: TrainJob, out: Path) -> Study:
             {"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            metric=SELECTION_METRIC,
+            metric=metric,
             mode="max",
-            search_alg=OptunaSearch(
-                space=space, metric=SELECTION_METRIC, mode="max", sampler=sampler
-            ),
+            search_alg=OptunaSearch(space=space, metric=metric, mode="max", sampler=sampler),
             scheduler=ASHAScheduler(
                 max_t=settings.epochs, grace_period=min(settings.grace_epochs, settings.epochs)
             ),
@@ -107,7 +106,7 @@ def search(recipe: Recipe, job: TrainJob, out: Path) -> Study:
             verbose=0,
         ),
     )
-    return _study(tuner.fit(), settings.epochs)
+    return _study(tuner.fit(), metric, settings.epochs)
 
 
 def trial_job(recipe: Recipe, job: TrainJob, params: Mapping[str, Any]) -> TrainJob:
@@ -124,12 +123,12 @@ def _trial(params: dict[str, Any], *, recipe: Recipe, job: TrainJob) -> None:
         tune.report(row)
 
 
-def _study(results: tune.ResultGrid, epochs: int) -> Study:
+def _study(results: tune.ResultGrid, metric: str, epochs: int) -> Study:
     trials: list[dict[str, Any]] = []
     for number in range(len(results)):
         result = results[number]
         frame = result.metrics_dataframe
-        curve = [] if frame is None else [float(v) for v in frame[SELECTION_METRIC]]
+        curve = [] if frame is None else [float(v) for v in frame[metric]]
         if result.error is not None:
             state = "failed"
         else:
@@ -148,7 +147,7 @@ def _study(results: tune.ResultGrid, epochs: int) -> Study:
     if not scored:
         raise UserError(f"all {len(trials)} trials failed; first reason: {results.errors[0]}")
     best = max(scored, key=lambda t: (t["value"], -t["number"]))
-    return Study(SELECTION_METRIC, trials, best["number"])
+    return Study(metric, trials, best["number"])
 
 
 def _space_file(name_or_file: str) -> Path:

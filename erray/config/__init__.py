@@ -13,23 +13,27 @@ from erray.config.load import (
     recipe_names,
     with_settings,
 )
-from erray.config.recipe import Predict, Recipe, Report, Tracking, Tune
+from erray.config.recipe import Predict, Recipe, Repeat, Report, Tracking, Tune
 from erray.config.section import Section
-from erray.config.training import Model, Optimiser, Schedule, Train
+from erray.config.training import Loss, Model, Optimiser, Percent, Schedule, Select, Train
 
 __all__ = [
     "Corpus",
     "Extract",
     "Faces",
+    "Loss",
     "Media",
     "Model",
     "Optimiser",
+    "Percent",
     "Pool",
     "Predict",
     "Recipe",
+    "Repeat",
     "Report",
     "Schedule",
     "Section",
+    "Select",
     "Tracking",
     "Train",
     "Transcribe",

@@ -93,15 +93,26 @@ class FeatureArrays:
             start=start,
         )
 
-    def normaliser(self, stream: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation [D] over the ticks where the stream is present."""
+    def normaliser(
+        self, stream: str, *, clips: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation [D] over the ticks where the stream is present.
+
+        Only ticks of the clips at the positions ``clips`` (None: all) count, and only those whose
+        values are all finite.
+        """
         values_ND, present_N = self.values(stream), self.present(stream)
+        if clips is not None:
+            chosen = np.zeros(len(self.clips), bool)
+            chosen[list(clips)] = True
+            present_N = present_N & np.repeat(chosen, [place.num_ticks for place in self.clips])
         count, width = 0, values_ND.shape[1]
         total_D, square_D = np.zeros(width), np.zeros(width)
         shift_D = np.zeros(width)
         for first in range(0, len(present_N), _CHUNK_TICKS):
             rows = slice(first, first + _CHUNK_TICKS)
             x_ND = np.asarray(values_ND[rows][present_N[rows]], dtype=np.float64)
+            x_ND = x_ND[np.isfinite(x_ND).all(axis=1)]
             if count == 0 and len(x_ND):
                 shift_D = x_ND.mean(axis=0)  # keeps digits when the mean is large
             count += len(x_ND)

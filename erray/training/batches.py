@@ -31,14 +31,43 @@ class Span:
         return self.stop - self.start
 
 
-def training_spans(arrays: FeatureArrays, *, window: int, hop: int) -> list[Span]:
-    """Windows of every labelled clip, in the clips' order."""
+def training_spans(
+    arrays: FeatureArrays, *, window: int, hop: int, clips: Sequence[int] | None = None
+) -> list[Span]:
+    """Windows of every labelled clip at the positions ``clips`` (None: all), in their order."""
     return [
         Span(i, start, stop)
-        for i, place in enumerate(arrays.clips)
-        if place.label != UNLABELLED
-        for start, stop in cut(place.num_ticks, window, hop)
+        for i in (range(len(arrays.clips)) if clips is None else clips)
+        if arrays.clips[i].label != UNLABELLED
+        for start, stop in cut(arrays.clips[i].num_ticks, window, hop)
     ]
+
+
+def share_of_clips(arrays: FeatureArrays, percent: float, *, seed: int) -> list[int]:
+    """Positions of ``percent`` per cent of the clips of each class, at least one, in order.
+
+    Clips without a label are a class of their own. A smaller share is part of a larger one of the
+    same seed.
+    """
+    labels = np.array([place.label for place in arrays.clips])
+    chosen: list[int] = []
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
+        rng = np.random.default_rng([seed, label - UNLABELLED])
+        num_kept = max(1, round(len(members) * percent / 100))
+        chosen += rng.permutation(members)[:num_kept].tolist()
+    return sorted(chosen)
+
+
+def epoch_steps(
+    lengths: Sequence[int], batch_size: int, accumulate: int, *, seed: int, epoch: int
+) -> list[list[list[int]]]:
+    """Return the steps of an epoch: each a list of at most ``accumulate`` batches of positions.
+
+    A step has the windows that one batch of ``accumulate * batch_size`` would have.
+    """
+    steps = epoch_batches(lengths, accumulate * batch_size, seed=seed, epoch=epoch)
+    return [[step[i : i + batch_size] for i in range(0, len(step), batch_size)] for step in steps]
 
 
 def epoch_batches(
@@ -74,6 +103,28 @@ def epoch_views(
         for stream, count in num_views.items()
         if count > 1
     }
+
+
+def dropped_streams(
+    has_data: Mapping[str, bool], chance: float, span: Span, *, seed: int, epoch: int
+) -> set[str]:
+    """Streams of a window that training hides in an epoch, each with the given chance.
+
+    Of the streams with data in the window (``has_data``) one always stays: the one that was
+    farthest from being dropped. A draw depends on the seed, the epoch, the window and the stream's
+    name alone.
+    """
+    draws = {
+        name: np.random.default_rng(
+            [seed, epoch, span.clip, span.start, zlib.crc32(name.encode())]
+        ).random()
+        for name, has in has_data.items()
+        if has
+    }
+    if not draws:
+        return set()
+    kept = max(draws, key=lambda name: draws[name])
+    return {name for name, draw in draws.items() if draw < chance and name != kept}
 
 
 def rank_slice(batch: Sequence[int], rank: int, world_size: int) -> list[int]:

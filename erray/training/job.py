@@ -12,6 +12,7 @@ from erray.config import Model, Train, fingerprint
 from erray.models import make_model
 from erray.models.fusion import FusionModel
 from erray.training.arrays import FeatureArrays
+from erray.training.batches import share_of_clips
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ class TrainJob:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of all that shapes the result; where it runs and with how many workers does not."""
+        """Name of all that shapes the result.
+
+        Where it runs, with how many workers, and what it tolerates before it fails does not.
+        """
         places = {
             "num_workers": None,
             "num_gpus": None,
             "max_failures": None,
             "checkpoint_epochs": None,
+            "max_bad_windows": None,
         }
         return fingerprint(
             {
@@ -51,11 +56,29 @@ class TrainJob:
             }
         )
 
+    @property
+    def train_clips(self) -> list[int]:
+        """Positions of the clips of ``train`` that ``train.percent`` keeps."""
+        return share_of_clips(self.train, self.settings.percent.train, seed=self.seed)
+
+    @property
+    def val_clips(self) -> list[int]:
+        """Positions of the clips of ``val`` that ``train.percent`` keeps."""
+        return share_of_clips(self.val, self.settings.percent.val, seed=self.seed)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Labelled clips of every class among those that are trained on."""
+        labels = [self.train.clips[i].label for i in self.train_clips]
+        assert max(labels) < self.num_classes, (max(labels), self.num_classes)
+        return [labels.count(label) for label in range(self.num_classes)]
+
     def make_model(self) -> FusionModel:
         """Fresh weights by the job's seed, normaliser from the train split alone."""
         torch.manual_seed(self.seed)
         model = make_model(self.model.name, self.streams, self.num_classes, self.model.options)
+        clips = None if self.settings.percent.train == 100 else self.train_clips
         for name in self.streams:
-            mean_D, std_D = self.train.normaliser(name)
+            mean_D, std_D = self.train.normaliser(name, clips=clips)
             model.fit_normaliser(name, torch.from_numpy(mean_D), torch.from_numpy(std_D))
         return model

@@ -29,7 +29,8 @@ from erray.scoring import prediction_row
 from erray.store import Table
 from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
-from erray.training.loop import SELECTION_METRIC, TrainingLoop, score_split
+from erray.training.loop import TrainingLoop
+from erray.training.validation import score_split, selection_key
 from erray.windows import UNLABELLED
 
 EpochCallback = Callable[[dict[str, float]], None]
@@ -147,7 +148,7 @@ def finish_run(
         run.folder / "history.json",
         {
             "job": job.fingerprint,
-            "metric": SELECTION_METRIC,
+            "metric": selection_key(job.settings),
             "epochs": list(state["history"]),
             "best_epoch": state["best_epoch"],
             "best_metric": state["best_metric"],

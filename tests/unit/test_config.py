@@ -40,7 +40,7 @@ def test_an_empty_file_is_the_default_recipe_with_the_files_name(tmp_path):
         ("corpus.root=/data/a=b", lambda r: r.corpus.root, "/data/a=b"),
         ("extract.pools.tracks.num_cpus=2", lambda r: r.extract.pools["tracks"].num_cpus, 2),
         ("streams={logmel: {}}", lambda r: list(r.streams), ["logmel"]),
-        ("train.optimiser.nesterov=false", lambda r: r.train.optimiser.nesterov, False),
+        ("train.compile=true", lambda r: r.train.compile, True),
     ],
 )
 def test_an_override_sets_one_value(override, read, value):

@@ -18,8 +18,9 @@ from erray.records import tensor_from_columns
 from erray.training import runs
 from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
-from erray.training.loop import TrainingLoop, score_split
+from erray.training.loop import TrainingLoop
 from erray.training.runs import TrainingRun, finish_run, train_in_process
+from erray.training.validation import score_split
 from erray.windows import UNLABELLED
 
 FEATURES = {"hog": "0" * 16, "logmel": "1" * 16, "hash": "2" * 16}
