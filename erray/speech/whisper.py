@@ -122,7 +122,7 @@ class WhisperRecogniser:
                 "install erray[asr]"
             ) from None
         try:
-            return WhisperModel(
+            model = WhisperModel(
                 str(folder), device=self.config.device or "auto", local_files_only=True
             )
         except (RuntimeError, ValueError) as error:
@@ -130,3 +130,11 @@ class WhisperRecogniser:
             raise UserError(
                 f"transcribe: expected a model of faster-whisper in {folder}, found: {detail}"
             ) from None
+        language, known = self.config.language, model.supported_languages
+        if language is not None and language not in known:
+            # an English model would go on in English
+            raise UserError(
+                f"transcribe.language: expected a code that {self.config.model} knows "
+                f"({', '.join(known)}), found {language!r}"
+            )
+        return model

@@ -4,6 +4,7 @@ Its weights are not here, so a model that returns fixed segments stands in for i
 """
 
 import importlib.util
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_files_that_are_no_model_are_one_line(folder):
     with pytest.raises(UserError, match="expected a model of faster-whisper") as caught:
         WhisperRecogniser(WhisperConfig(str(folder), device="cpu"))(SOUND)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("known", "found"), [(["en", "de"], "xx"), (["en"], "de")])
+def test_a_language_that_the_model_does_not_know_is_one_line(folder, monkeypatch, known, found):
+    def load(*_, **__):
+        return SimpleNamespace(supported_languages=known, transcribe=FixedWhisper().transcribe)
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=load))
+    assert WhisperRecogniser(WhisperConfig(str(folder), language="en"))(SOUND).words == ()
+    with pytest.raises(UserError, match=rf"transcribe\.language: .*{', '.join(known)}.*'{found}'"):
+        WhisperRecogniser(WhisperConfig(str(folder), language=found))(SOUND)
 
 
 def test_the_hash_follows_the_weights(folder):
