@@ -37,18 +37,19 @@ def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe
     Raises:
         UserError: no such recipe, YAML that is not a mapping, an unknown key, a wrong type.
     """
-    data = _read_yaml(name_or_file)
-    for override in overrides or []:
-        _apply(data, override)
-    return parse_recipe(data, source=name_or_file)
+    return parse_recipe(_read_yaml(name_or_file), source=name_or_file, overrides=overrides)
 
 
-def parse_recipe(data: dict[str, Any], *, source: str = "recipe") -> Recipe:
-    """Check ``data`` against the sections.
+def parse_recipe(
+    data: dict[str, Any], *, source: str = "recipe", overrides: list[str] | None = None
+) -> Recipe:
+    """Apply ``section.key=value`` to ``data``, check it against the sections.
 
     Raises:
         UserError: an unknown key (valid ones listed) or a wrong type or value.
     """
+    for override in overrides or []:
+        _apply(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:

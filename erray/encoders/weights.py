@@ -41,6 +41,8 @@ _UNREADABLE = (
     struct.error,
 )
 
+_PARALLEL = "module."  # what torch's DataParallel puts before names
+
 MISSING, INTACT, ALTERED, UNKNOWN = "missing", "intact", "altered", "no known hash"
 
 
@@ -170,6 +172,9 @@ def sha256_of(path: Path) -> str:
 def read_torch(path: Path, sha256: str) -> Mapping[str, Tensor]:
     """Return the tensors by name of a file that ``torch.save`` wrote, on the CPU.
 
+    They may lie below one key, ``state_dict`` or ``model``, and have ``module.`` before every name,
+    as a training loop on several GPUs leaves them.
+
     Raises:
         UserError: another hash than ``sha256`` (the file has changed since it was checked), or a
             file that holds more than named tensors; nothing in it is run.
@@ -186,10 +191,14 @@ def read_torch(path: Path, sha256: str) -> Mapping[str, Tensor]:
     except _UNREADABLE as error:
         reason = " ".join(str(error).split(". ")[0].split())[:200] or "it ends early"
         raise UserError(f"{path} is not read: expected named tensors alone ({reason})") from None
+    if isinstance(content, Mapping) and content.keys() in ({"state_dict"}, {"model"}):
+        (content,) = content.values()
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in content.items()
     ):
         raise UserError(f"{path}: expected named tensors, found {type(content).__name__}")
+    if content and all(name.startswith(_PARALLEL) for name in content):
+        return {name.removeprefix(_PARALLEL): x for name, x in content.items()}
     return content
 
 

@@ -217,6 +217,22 @@ def test_torch_files_old_and_new_are_read(tmp_path, archive):
     assert torch.equal(read_torch(path, sha256_of(path))["x"], saved["x"])
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model", None])
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_tensors_below_one_key_and_from_several_gpus_are_read(tmp_path, key, prefix):
+    path = tmp_path / "a.pth"
+    tensors = {f"{prefix}x": torch.arange(3.0), f"{prefix}y": torch.zeros(1)}
+    torch.save(tensors if key is None else {key: tensors}, path)
+    found = read_torch(path, sha256_of(path))
+    assert list(found) == ["x", "y"] and torch.equal(found["x"], torch.arange(3.0))
+
+
+def test_a_prefix_that_some_names_have_stays(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"module.x": torch.zeros(1), "y": torch.zeros(1)}, path)
+    assert list(read_torch(path, sha256_of(path))) == ["module.x", "y"]
+
+
 def test_the_commands_list_check_and_fetch(server, folder, monkeypatch, capsys):
     monkeypatch.setitem(manifest(), "made-up", entry(server))
     main_ends_well("weights", "list", "--json")
