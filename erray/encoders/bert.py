@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from erray.encoders.devices import check_device
 from erray.encoders.text_model import TextModel
 from erray.encoders.words import place, share_out, spoken_words, spread, text_of, ticks_of_word
 from erray.errors import UserError
@@ -36,6 +37,7 @@ class BertConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if type(self.layers) is not int or self.layers < 1:
             raise UserError(f"expected layers of 1 or more, found {self.layers!r}")
 

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def pick_device(device: str | None) -> torch.device:
-    """Return the device by name; None: a GPU where there is one, else the CPU."""
-    import torch  # noqa: PLC0415 a plan needs no torch
-
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def frozen(net: nn.Module, device: torch.device) -> nn.Module:
     """Return the network in eval mode, without gradients, on ``device``.
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import embed_crops, frozen, pick_device, scaled
+from erray.encoders.crop_batches import embed_crops, frozen, scaled
+from erray.encoders.devices import check_device, pick_device
 from erray.encoders.weights import check_tensors, manifest, path_of, read_torch, sha256_of
 from erray.errors import UserError
 from erray.records import FaceSample, Stream
@@ -41,6 +42,7 @@ class FacenetConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if self.batch_size < 1:
             raise UserError(f"expected a batch_size of 1 or more, found {self.batch_size}")
 

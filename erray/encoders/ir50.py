@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import embed_crops, frozen, pick_device, scaled
+from erray.encoders.crop_batches import embed_crops, frozen, scaled
+from erray.encoders.devices import check_device, pick_device
 from erray.encoders.weights import check_tensors, manifest, path_of, read_torch, sha256_of
 from erray.errors import UserError
 from erray.records import FaceSample, Stream
@@ -53,6 +54,7 @@ class Ir50Config:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if not 1 <= self.views <= MAX_VIEWS:
             raise UserError(f"expected views of 1 to {MAX_VIEWS}, found {self.views}")
         if self.batch_size < 1:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from erray.encoders.devices import check_device
 from erray.encoders.text_model import TextModel, TokenVectors
 from erray.encoders.words import place, spoken_words, text_of, ticks_of_word
 from erray.records import Stream, TextSample
@@ -30,6 +31,9 @@ class SentenceConfig:
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     normalise: bool = True
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
 
 class SentenceEncoder:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import pick_device
+from erray.encoders.devices import pick_device
 from erray.encoders.pretrained import read_model, read_part, refusal
 from erray.encoders.weights import manifest, resolve
 from erray.hub import local_model, model_sha256

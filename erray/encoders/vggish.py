@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import pick_device
+from erray.encoders.devices import check_device, pick_device
 from erray.encoders.logmel import HOP_LENGTH, NUM_BANDS, RATE_HZ, WINDOW_LENGTH, log_mel
 from erray.encoders.voice_ticks import within_sound
 from erray.encoders.weights import check_tensors, manifest, path_of, read_torch, sha256_of
@@ -51,6 +51,7 @@ class VggishConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if self.align not in ALIGNMENTS:
             raise UserError(f"expected align {' or '.join(ALIGNMENTS)}, found {self.align!r}")
         if self.batch_size < 1:

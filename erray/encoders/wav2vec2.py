@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.encoders.crop_batches import pick_device
+from erray.encoders.devices import check_device, pick_device
 from erray.encoders.pretrained import read_model, read_part, refusal
 from erray.encoders.sound_chunks import FrameGrid, cut_sound, equal_batches
 from erray.encoders.voice_ticks import frames_to_ticks, within_sound
@@ -52,6 +52,7 @@ class Wav2vec2Config:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         layers = self.layers
         if layers is not None:
             whole = isinstance(layers, list | tuple) and all(type(i) is int for i in layers)
