@@ -19,6 +19,7 @@ from erray.cli.options import (
     resolve,
     show_plan,
 )
+from erray.cli.repeat import REPEAT, repeat, show_repeat
 from erray.cli.results import (
     show_ablation,
     show_extraction,
@@ -60,6 +61,7 @@ def add_steps(app: typer.Typer) -> None:
         ("predict", _predict, show_prediction, _PREDICT),
         ("report", _report, show_report, _REPORT),
         ("ablate", _ablate, show_ablation, _ABLATE),
+        ("repeat", repeat, show_repeat, REPEAT),
         ("pipeline", _pipeline, _nothing, _PIPELINE),
     ):
         app.command(name, help=text)(_command(name, step, show))

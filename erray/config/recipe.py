@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from erray.config.corpus import Corpus
 from erray.config.extraction import Extract, Faces, Media, Transcribe
 from erray.config.section import Section
 from erray.config.training import Model, Train
+
+
+class Repeat(Section):
+    seeds: list[int] = Field([0, 1, 2], description="the fusion is trained once with each")
+    folds: Literal["all"] | list[int] | None = Field(
+        None, description="cexpr only: all or a list of folds; null: corpus.fold alone"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _different_seeds(cls, seeds: list[int]) -> list[int]:
+        if not _different_numbers(seeds):
+            raise ValueError(f"expected different numbers of 0 or more, found {seeds}")
+        return seeds
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _different_folds(cls, folds: Any) -> Any:
+        if not (folds is None or folds == "all" or _different_numbers(folds)):
+            raise ValueError(f"expected all, or different numbers of 0 or more, found {folds!r}")
+        return folds
+
+
+def _different_numbers(values: Any) -> bool:
+    if not isinstance(values, list) or not values:
+        return False
+    return all(type(v) is int and v >= 0 for v in values) and len(set(values)) == len(values)
 
 
 class Tune(Section):
@@ -57,6 +84,7 @@ class Recipe(Section):
     extract: Extract = Extract()
     model: Model = Model()
     train: Train = Train()
+    repeat: Repeat = Repeat()
     tune: Tune = Tune()
     tracking: Tracking = Tracking()
     predict: Predict = Predict()
@@ -69,5 +97,21 @@ class Recipe(Section):
         if unknown:
             raise ValueError(
                 f"extract.pools has no stage {', '.join(unknown)}; expected {', '.join(stages)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_of_the_corpus(self) -> Recipe:
+        folds, corpus = self.repeat.folds, self.corpus
+        if folds is None:
+            return self
+        if corpus.kind != "cexpr":
+            raise ValueError(
+                f"repeat.folds is read by corpus.kind cexpr only, not by {corpus.kind}: remove it"
+            )
+        if folds != "all" and corpus.protocol == "strict" and max(folds) >= corpus.num_folds:
+            raise ValueError(
+                f"repeat.folds has {max(folds)}, expected folds below corpus.num_folds "
+                f"{corpus.num_folds}"
             )
         return self

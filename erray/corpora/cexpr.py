@@ -40,12 +40,8 @@ def read_cexpr(config: Corpus) -> CorpusClips:
         UserError: neither kind of annotation or both, ``protocol: published`` without split
             files, a fold that is not there, too few source videos, or bad rows.
     """
-    folder = corpus_root(config) / (config.annotations or "")
-    split_folders = {
-        int(path.name.removeprefix("split-")): path
-        for path in folder.glob("split-*")
-        if path.name.removeprefix("split-").isdecimal()
-    }
+    folder = _annotations(config)
+    split_folders = _split_folders(folder)
     spans = sorted(folder.glob("*.csv"))
     if bool(split_folders) == bool(spans):
         found = "both" if spans else "neither"
@@ -63,6 +59,25 @@ def read_cexpr(config: Corpus) -> CorpusClips:
     return CorpusClips(
         grouped_fold(used, fold=config.fold, num_folds=config.num_folds), excluded, warnings
     )
+
+
+def fold_numbers(config: Corpus) -> list[int]:
+    """Every number that ``corpus.fold`` may be: those made, or the published split folders."""
+    if config.protocol == "strict":
+        return list(range(config.num_folds))
+    return sorted(_split_folders(_annotations(config)))
+
+
+def _annotations(config: Corpus) -> Path:
+    return corpus_root(config) / (config.annotations or "")
+
+
+def _split_folders(folder: Path) -> dict[int, Path]:
+    return {
+        int(path.name.removeprefix("split-")): path
+        for path in folder.glob("split-*")
+        if path.name.removeprefix("split-").isdecimal()
+    }
 
 
 def _published(config: Corpus, folder: Path, split_folders: dict[int, Path]) -> CorpusClips:

@@ -205,3 +205,29 @@ def test_a_fingerprint_follows_content_not_order(settings, other):
 def test_a_fingerprint_does_not_change_between_versions():
     assert fingerprint({"b": [1, 2.5, None], "a": "ü"}) == "703dceec79c30480"
     assert fingerprint(math.pi) != fingerprint(str(math.pi))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"repeat": {"seeds": []}}, "repeat.seeds: expected different numbers of 0 or more, found"),
+        ({"repeat": {"seeds": [1, 1]}}, "repeat.seeds: expected different numbers"),
+        ({"repeat": {"seeds": [-1]}}, "repeat.seeds: expected different numbers"),
+        ({"repeat": {"folds": "some"}}, "repeat.folds: expected all, or different numbers of 0"),
+        ({"repeat": {"folds": [0, 0]}}, "repeat.folds: expected all, or different numbers of 0"),
+        ({"repeat": {"folds": "all"}}, "read by corpus.kind cexpr only, not by manifest: remove"),
+        (
+            {"corpus": {"kind": "cexpr", "num_folds": 3}, "repeat": {"folds": [0, 3]}},
+            "repeat.folds has 3, expected folds below corpus.num_folds 3",
+        ),
+    ],
+)
+def test_seeds_and_folds_that_cannot_be_repeated_are_refused(sections, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_recipe(sections)
+
+
+def test_published_folds_are_those_of_the_files():
+    corpus = {"kind": "cexpr", "protocol": "published"}
+    recipe = parse_recipe({"corpus": corpus, "repeat": {"folds": [0, 7]}})
+    assert recipe.repeat.folds == [0, 7]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from erray.config import Corpus
-from erray.corpora.cexpr import read_cexpr
+from erray.corpora.cexpr import fold_numbers, read_cexpr
 from erray.corpora.cexpr_spans import read_spans
 from erray.errors import UserError
 from erray.labels import CEXPR_8
@@ -169,6 +169,14 @@ def test_what_is_missing_is_named(root):
     (root / "folds" / "1.csv").touch()
     with pytest.raises(UserError, match="found both"):
         read(root)
+
+
+def test_the_folds_are_those_that_are_made_or_those_of_the_files(root):
+    for name in ("split-12", "split-none"):
+        (root / "folds" / name).mkdir()
+    settings = {"kind": "cexpr", "root": str(root), "annotations": "folds"}
+    assert fold_numbers(Corpus(**settings, num_folds=3)) == [0, 1, 2]
+    assert fold_numbers(Corpus(**settings, protocol="published")) == [0, 1, 12]
 
 
 def test_one_clip_with_two_labels_is_refused(root):

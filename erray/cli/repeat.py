@@ -1,0 +1,72 @@
+"""``erray repeat``: the fusion with several seeds and on several folds, as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from erray.cli.display import say, table
+
+if TYPE_CHECKING:
+    from erray.flow.context import Flow
+
+REPEAT = "Train the fusion with every seed and on every fold of the recipe; mean and spread."
+
+_COLUMNS = {
+    "val weighted F1": ("val", "clip", "weighted_f1"),
+    "test weighted F1": ("test", "clip", "weighted_f1"),
+    "macro F1": ("test", "clip", "macro_f1"),
+    "accuracy": ("test", "clip", "accuracy"),
+    "weighted F1 of frames": ("test", "frame", "weighted_f1"),
+}
+_SPREADS = {
+    "mean": "mean",
+    "std": "standard deviation",
+    "std_seeds": "  over seeds alone",
+    "std_folds": "  over folds alone",
+}
+
+
+def repeat(flow: Flow) -> dict[str, Any]:
+    """Train what is missing; every run's scores, their mean and spread."""
+    from erray.flow.repeat import repeat_step
+
+    return repeat_step(flow)
+
+
+def show_repeat(result: dict[str, Any]) -> None:
+    """A row per run, then mean and spread; below, all test predictions together."""
+    rows = []
+    for run in result["runs"]:
+        cells = [_score(run["scores"], place) for place in _COLUMNS.values()]
+        rows.append([run["run"].removeprefix("repeat/"), *cells, str(run["best_epoch"])])
+    for key, name in _SPREADS.items():
+        cells = [_spread(result["spread"], place, key) for place in _COLUMNS.values()]
+        if any(cell != "-" for cell in cells):
+            rows.append([name, *cells, ""])
+    table("Repeated", ["run", *_COLUMNS, "best epoch"], rows)
+    if result["pooled"] is not None:
+        _show_pooled(result["pooled"])
+
+
+def _show_pooled(pooled: dict[str, Any]) -> None:
+    parts = []
+    for level, metric, name in (
+        ("clip", "weighted_f1", "weighted F1"),
+        ("clip", "macro_f1", "macro F1"),
+        ("clip", "accuracy", "accuracy"),
+        ("frame", "weighted_f1", "weighted F1 of frames"),
+    ):
+        found = pooled[level][metric]
+        parts.append(f"{name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
+    say(f"All {pooled['predictions']} test predictions together: {', '.join(parts)}")
+
+
+def _score(scores: dict[str, Any], place: tuple[str, str, str]) -> str:
+    split, level, metric = place
+    return f"{scores[split][level][metric]:.3f}" if split in scores else "-"
+
+
+def _spread(spreads: dict[str, Any], place: tuple[str, str, str], key: str) -> str:
+    split, level, metric = place
+    value = spreads[split][level][metric][key] if split in spreads else None
+    return "-" if value is None else f"{value:.3f}"

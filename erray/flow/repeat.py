@@ -1,0 +1,155 @@
+"""The fusion again with other seeds and on other folds: how far its score depends on either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from erray.config import with_settings
+from erray.corpora.cexpr import fold_numbers
+from erray.corpora.findings import WARNING, refuse_errors
+from erray.flow.context import Flow
+from erray.flow.spread import Predicted, pooled, predicted, spread
+from erray.flow.train import keep, scored_splits
+from erray.ray_session import ray_session
+from erray.training.fanout import train_each
+from erray.training.job import TrainJob
+from erray.training.runs import TrainingRun
+
+FILE_NAME = "repeat.json"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One run of the recipe's fusion.
+
+    Attributes:
+        fold: None where the corpus has no folds.
+        flow: the run with the clips and the splits of this fold.
+    """
+
+    fold: int | None
+    seed: int
+    flow: Flow
+    job: TrainJob
+    run: TrainingRun
+
+
+def repeat_step(flow: Flow) -> dict[str, Any]:
+    """Train what is missing in plain processes, score all, write ``repeat.json``.
+
+    Features are neither of a fold nor of a seed: all runs read the same tables.
+
+    Returns:
+        ``runs`` (fold, seed, best epoch, scores by split), ``spread`` by split, and ``pooled``: the
+        test predictions of all runs together.
+
+    Raises:
+        UserError: the clips of a fold have errors, or a split has no features.
+    """
+    with flow.step("repeat") as parent:
+        repetitions = _repetitions(flow)
+        _train(repetitions, parent)
+        result = _result(flow, repetitions)
+        path = flow.out / FILE_NAME
+        path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        flow.registry.log_metrics(parent, [_tracked(result["spread"])])
+        flow.registry.log_file(parent, path)
+    return result
+
+
+def _repetitions(flow: Flow) -> list[Repetition]:
+    found = []
+    for fold, part in _flows(flow).items():
+        base = part.job()
+        for seed in flow.recipe.repeat.seeds:
+            name = f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
+            run = flow.run(f"repeat/{name}")
+            found.append(Repetition(fold, seed, part, replace(base, seed=seed), run))
+    return found
+
+
+def _flows(flow: Flow) -> dict[int | None, Flow]:
+    """Fold to the run with the clips of that fold, each checked as an extraction checks them."""
+    folds, corpus = flow.recipe.repeat.folds, flow.recipe.corpus
+    if corpus.kind != "cexpr":
+        return {None: flow}
+    if folds is None:
+        return {corpus.fold: flow}
+    numbers = fold_numbers(corpus) if folds == "all" else folds
+    flows: dict[int | None, Flow] = {}
+    said: set[str] = set()
+    for fold in numbers:
+        part = replace(flow, recipe=with_settings(flow.recipe, {"corpus.fold": fold}))
+        refuse_errors(part.findings)
+        warnings = [f.line() for f in part.findings if f.level == WARNING]
+        for line in warnings:
+            if line not in said:
+                flow.say(f"{WARNING}: fold {fold}: {line}")
+        said.update(warnings)
+        flows[fold] = part
+    return flows
+
+
+def _train(repetitions: list[Repetition], parent: str) -> None:
+    """Train what is not finished, as many at a time as there is room for."""
+    todo = {r.run.folder: r for r in repetitions if not r.run.is_finished(r.job)}
+    if not todo:
+        return
+    splits = {r.fold: scored_splits(r.flow) for r in todo.values()}
+
+    def on_done(job: TrainJob, run: TrainingRun, state: Mapping[str, Any]) -> None:
+        done = todo[run.folder]
+        keep(done.flow, run, job, state, splits[done.fold], parent)
+
+    with ray_session():
+        train_each([(r.job, r.run) for r in todo.values()], on_done=on_done)
+
+
+def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:
+    runs: list[dict[str, Any]] = []
+    found: dict[str, dict[tuple[int | None, int], Predicted]] = {}
+    for r in repetitions:
+        of_split = predicted(r.run, flow.labels)
+        for split, part in of_split.items():
+            found.setdefault(split, {})[r.fold, r.seed] = part
+        runs.append(
+            {
+                "run": str(r.run.folder.relative_to(flow.out / "training")),
+                "fold": r.fold,
+                "seed": r.seed,
+                "best_epoch": r.run.history()["best_epoch"],
+                "scores": {split: part.scores for split, part in of_split.items()},
+            }
+        )
+    # a split that some fold lacks has no mean over the folds
+    whole = {split: parts for split, parts in found.items() if len(parts) == len(repetitions)}
+    return {
+        "streams": list(flow.recipe.streams),
+        "model": flow.recipe.model.name,
+        "clip_rule": flow.recipe.train.clip_rule,
+        "runs": runs,
+        "spread": {
+            split: spread({key: part.scores for key, part in parts.items()})
+            for split, parts in whole.items()
+        },
+        "pooled": (
+            pooled(list(whole["test"].values()), num_bootstrap=flow.recipe.report.num_bootstrap)
+            if "test" in whole
+            else None
+        ),
+    }
+
+
+def _tracked(spreads: Mapping[str, Any]) -> dict[str, float]:
+    """Spreads under names such as ``repeat.test.clip.weighted_f1.mean``."""
+    return {
+        f"repeat.{split}.{level}.{metric}.{name}": value
+        for split, levels in spreads.items()
+        for level, metrics in levels.items()
+        for metric, numbers in metrics.items()
+        for name, value in numbers.items()
+        if value is not None
+    }
