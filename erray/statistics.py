@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals and paired comparisons.
+"""How sure a score is: bootstrap intervals, paired comparisons, McNemar's test.
 
 A resample draws clips with replacement; with groups (source videos, dialogues) it draws whole
 groups, because clips of one group are not independent (cluster bootstrap, Davison & Hinkley 1997,
@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import bdtr, chdtrc
 
 from erray.errors import UserError
 
+EXACT_BELOW = 25
+"""Discordant clips below which McNemar's test is the exact binomial one."""
+
+Groups = Sequence[str] | npt.NDArray[np.generic]
 Metric = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 """Confusion matrices [..., C, C] (row: label, column: prediction) to scores [...]."""
 
@@ -41,29 +46,88 @@ class PairedDifference:
     p_value: float
 
 
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """McNemar's test: are the clips that one of two models alone has right shared evenly?"""
+
+    only_a: int
+    """Clips that a has right and b has wrong."""
+    only_b: int
+    p_value: float
+    """Two-sided."""
+    method: Literal["exact", "chi_square"]
+
+
+class Resamples:
+    """Several predictions of the same clips [N], all scored on the same resamples.
+
+    Unlabelled clips (a negative label) are left out. The same seed gives the same resamples.
+
+    Args:
+        predictions: of P models, each [N].
+        groups: name of each clip's group, [N]; None: every clip is its own.
+
+    Raises:
+        UserError: no labelled clip.
+    """
+
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        predictions: Sequence[npt.ArrayLike],
+        num_classes: int,
+        *,
+        groups: Groups | None = None,
+        num_samples: int = 2000,
+        seed: int = 0,
+    ) -> None:
+        counts_GK = _contributions(labels, predictions, num_classes, groups)
+        shape = (len(predictions), num_classes, num_classes)
+        self._counts_PCC = counts_GK.sum(0).reshape(shape)
+        self._samples_SPCC = _resample(counts_GK, num_samples, seed).reshape(-1, *shape)
+
+    def interval(self, metric: Metric, model: int = 0, *, level: float = 0.95) -> Interval:
+        """Percentile interval of ``metric``, for instance ``erray.metrics.weighted_f1``."""
+        low, high = _percentiles(metric(self._samples_SPCC[:, model]), level)
+        return Interval(float(metric(self._counts_PCC[model])), low, high)
+
+    def difference(
+        self, metric: Metric, a: int = 0, b: int = 1, *, level: float = 0.95
+    ) -> PairedDifference:
+        """``metric`` of model ``a`` minus that of ``b``, both on every resample.
+
+        ``p_value`` is two-sided: twice the smaller share of resamples whose difference is <= 0 or
+        >= 0, the observed data counted as one more resample so that it is never 0, at most 1. It
+        falls below 1 - level about where the interval leaves 0 out.
+        """
+        differences_S = metric(self._samples_SPCC[:, a]) - metric(self._samples_SPCC[:, b])
+        low, high = _percentiles(differences_S, level)
+        observed = metric(self._counts_PCC[a]) - metric(self._counts_PCC[b])
+        smaller = min((differences_S <= 0).sum(), (differences_S >= 0).sum())
+        p_value = min(1.0, 2 * float(smaller + 1) / (len(differences_S) + 1))
+        return PairedDifference(float(observed), low, high, p_value)
+
+
 def bootstrap_interval(
     metric: Metric,
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,
     num_classes: int,
     *,
-    groups: Sequence[str] | npt.NDArray[np.generic] | None = None,
+    groups: Groups | None = None,
     num_samples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of ``metric`` over clips [N], for instance ``erray.metrics.weighted_f1``.
-
-    Unlabelled clips (a negative label) are left out. The same seed gives the same interval.
+    """Interval of one score of one model, see :class:`Resamples`.
 
     Raises:
         UserError: no labelled clip.
     """
-    counts_GK = _contributions(labels, [predictions], num_classes, groups)
-    shape = (num_classes, num_classes)
-    samples_S = metric(_resample(counts_GK, num_samples, seed).reshape(-1, *shape))
-    low, high = _percentiles(samples_S, level)
-    return Interval(float(metric(counts_GK.sum(0).reshape(shape))), low, high)
+    resamples = Resamples(
+        labels, [predictions], num_classes, groups=groups, num_samples=num_samples, seed=seed
+    )
+    return resamples.interval(metric, level=level)
 
 
 def paired_bootstrap(
@@ -73,42 +137,73 @@ def paired_bootstrap(
     predictions_b: npt.ArrayLike,
     num_classes: int,
     *,
-    groups: Sequence[str] | npt.NDArray[np.generic] | None = None,
+    groups: Groups | None = None,
     num_samples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedDifference:
-    """Compare two models on the same clips [N]: both are scored on every resample.
-
-    ``p_value`` is two-sided: twice the smaller share of resamples whose difference is <= 0 or
-    >= 0, the observed data counted as one more resample so that it is never 0, at most 1. It falls
-    below 1 - level about where the interval leaves 0 out.
+    """Compare one score of two models, see :meth:`Resamples.difference`.
 
     Raises:
         UserError: no labelled clip.
     """
-    counts_GK = _contributions(labels, [predictions_a, predictions_b], num_classes, groups)
-    shape = (2, num_classes, num_classes)
-    scores_S2 = metric(_resample(counts_GK, num_samples, seed).reshape(-1, *shape))
-    differences_S = scores_S2[:, 0] - scores_S2[:, 1]
-    low, high = _percentiles(differences_S, level)
-    score_a, score_b = metric(counts_GK.sum(0).reshape(shape))
-    smaller = min((differences_S <= 0).sum(), (differences_S >= 0).sum())
-    p_value = min(1.0, 2 * float(smaller + 1) / (num_samples + 1))
-    return PairedDifference(float(score_a - score_b), low, high, p_value)
+    resamples = Resamples(
+        labels,
+        [predictions_a, predictions_b],
+        num_classes,
+        groups=groups,
+        num_samples=num_samples,
+        seed=seed,
+    )
+    return resamples.difference(metric, level=level)
+
+
+def mcnemar(
+    labels: npt.ArrayLike, predictions_a: npt.ArrayLike, predictions_b: npt.ArrayLike
+) -> McNemar:
+    """McNemar's test of two models on the same labelled clips [N].
+
+    With fewer than ``EXACT_BELOW`` discordant clips the p-value is the exact two-sided binomial
+    one, from there on that of chi-square with Edwards' continuity correction,
+    (|b - c| - 1)^2 / (b + c) with one degree of freedom; with no discordant clip it is 1. The test
+    takes clips as independent: it knows no groups, the paired bootstrap does.
+
+    Raises:
+        UserError: no labelled clip.
+    """
+    label_N = np.asarray(labels, np.int64)
+    labelled = _labelled(label_N)
+    right_a, right_b = (
+        (np.asarray(x, np.int64) == label_N)[labelled] for x in (predictions_a, predictions_b)
+    )
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    discordant = only_a + only_b
+    if discordant == 0:
+        return McNemar(0, 0, 1.0, "exact")
+    if discordant < EXACT_BELOW:
+        # both tails of a symmetric distribution; an even split would count its middle twice
+        both_tails = min(1.0, 2 * float(bdtr(min(only_a, only_b), discordant, 0.5)))
+        return McNemar(only_a, only_b, both_tails, "exact")
+    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
+    return McNemar(only_a, only_b, float(chdtrc(1, statistic)), "chi_square")
+
+
+def _labelled(label_N: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    labelled = label_N >= 0
+    if not labelled.any():
+        raise UserError("no labelled clip to score: expected labels of at least one clip")
+    return labelled
 
 
 def _contributions(
     labels: npt.ArrayLike,
     predictions: Sequence[npt.ArrayLike],
     num_classes: int,
-    groups: Sequence[str] | npt.NDArray[np.generic] | None,
+    groups: Groups | None,
 ) -> npt.NDArray[np.int64]:
     """What each group (or clip) adds to the confusion matrices: [G, P * C * C], flattened."""
     label_N = np.asarray(labels, np.int64)
-    labelled = label_N >= 0
-    if not labelled.any():
-        raise UserError("no labelled clip to score: expected labels of at least one clip")
+    labelled = _labelled(label_N)
     label_N = label_N[labelled]
     if groups is None:
         group_N, num_groups = np.arange(len(label_N)), len(label_N)

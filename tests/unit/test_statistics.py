@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from erray.errors import UserError
 from erray.metrics import accuracy, confusion, macro_f1, weighted_f1
-from erray.statistics import bootstrap_interval, paired_bootstrap
+from erray.statistics import EXACT_BELOW, Resamples, bootstrap_interval, mcnemar, paired_bootstrap
 
 
 def make_predictions(num_clips, *, right, seed, num_classes=5):
@@ -145,3 +147,81 @@ def test_the_p_value_is_uniform_when_nothing_differs():
         a, b = (np.where(random.random(120) < 0.6, labels, (labels + 1) % 5) for _ in range(2))
         p_values.append(paired_bootstrap(accuracy, labels, a, b, 5, num_samples=500).p_value)
     assert 0.02 <= np.mean(np.array(p_values) < 0.1) <= 0.2
+
+
+@pytest.mark.parametrize("metric", [accuracy, weighted_f1, macro_f1])
+def test_a_paired_difference_is_that_of_groups_drawn_one_by_one(metric):
+    labels, a = make_predictions(90, right=0.7, seed=11)
+    _, b = make_predictions(90, right=0.4, seed=12)
+    b = np.where(np.arange(90) % 2, a, b)
+    groups = np.arange(90) // 5
+    random = np.random.default_rng(13)
+    samples = []
+    for _ in range(3000):
+        drawn = random.integers(0, 18, 18)
+        clips = np.concatenate([np.flatnonzero(groups == group) for group in drawn])
+        score_a, score_b = (metric(confusion(labels[clips], p[clips], 5)) for p in (a, b))
+        samples.append(score_a - score_b)
+    ours = paired_bootstrap(metric, labels, a, b, 5, groups=groups, num_samples=10000)
+    expected = np.quantile(samples, [0.025, 0.975])
+    assert (ours.low, ours.high) == pytest.approx(tuple(expected), abs=0.01)
+    scores = [metric(confusion(labels, p, 5)) for p in (a, b)]
+    assert ours.difference == pytest.approx(scores[0] - scores[1])
+
+
+def test_models_of_one_object_share_their_resamples():
+    """If a is right exactly where b is wrong, the scores of every resample add up to 1."""
+    labels, a = make_predictions(100, right=0.5, seed=14)
+    b = np.where(a == labels, (labels + 1) % 5, labels)
+    resamples = Resamples(labels, [a, b], 5, groups=np.arange(100) // 4)
+    of_a, of_b = (resamples.interval(accuracy, model) for model in (0, 1))
+    assert of_a.value + of_b.value == pytest.approx(1)
+    assert of_a.low + of_b.high == pytest.approx(1)
+    assert of_a.high + of_b.low == pytest.approx(1)
+
+
+def test_the_order_of_clips_changes_nothing():
+    labels, a = make_predictions(100, right=0.5, seed=15)
+    _, b = make_predictions(100, right=0.5, seed=16)
+    groups = np.arange(100) // 4
+    order = np.random.default_rng(17).permutation(100)
+    assert paired_bootstrap(weighted_f1, labels, a, b, 5, groups=groups) == paired_bootstrap(
+        weighted_f1, labels[order], a[order], b[order], 5, groups=groups[order]
+    )
+    assert mcnemar(labels, a, b) == mcnemar(labels[order], a[order], b[order])
+
+
+def discordant(only_a, only_b, *, both=3, neither=2):
+    """Labels and two predictions with these counts of clips."""
+    right_a = [True] * only_a + [False] * only_b + [True] * both + [False] * neither
+    right_b = [False] * only_a + [True] * only_b + [True] * both + [False] * neither
+    labels = np.arange(len(right_a)) % 5
+    return labels, *(np.where(right, labels, (labels + 1) % 5) for right in (right_a, right_b))
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_binomial_or_the_corrected_chi_square_test(only_a, only_b):
+    found = mcnemar(*discordant(only_a, only_b))
+    assert (found.only_a, found.only_b) == (only_a, only_b)
+    total = only_a + only_b
+    if total == 0:
+        expected = 1.0
+    elif total < EXACT_BELOW:
+        expected = scipy.stats.binomtest(only_a, total).pvalue
+    else:
+        statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / total
+        expected = scipy.stats.chi2.sf(statistic, 1)
+    assert found.method == ("exact" if total < EXACT_BELOW else "chi_square")
+    assert found.p_value == pytest.approx(expected, rel=1e-9)
+    labels, a, b = discordant(only_a, only_b)
+    assert mcnemar(labels, b, a).p_value == found.p_value
+
+
+def test_mcnemars_two_methods_meet_and_unlabelled_clips_do_not_count():
+    exact = scipy.stats.binomtest(20, 30).pvalue
+    assert mcnemar(*discordant(20, 10)).p_value == pytest.approx(exact, abs=0.01)
+    labels, a, b = discordant(9, 2)
+    more = [np.concatenate([x, y]) for x, y in ((labels, [-1, -1]), (a, [0, 1]), (b, [1, 0]))]
+    assert mcnemar(*more) == mcnemar(labels, a, b)
+    with pytest.raises(UserError, match="no labelled clip"):
+        mcnemar([-1], [0], [1])
