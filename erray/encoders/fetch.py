@@ -31,7 +31,8 @@ def fetch(weights: Weights, *, on_bytes: OnBytes | None = None) -> list[Path]:
 
     Raises:
         UserError: weights without source or hash, an offline machine, a connection that keeps
-            breaking (what came is kept), or a file that is not the manifest's (it is removed).
+            breaking (what came is kept), a folder that cannot be written, or a file that is not the
+            manifest's (it is removed).
     """
     if not weights.can_be_fetched:
         source = weights.files[0].source or "no public source"
@@ -52,7 +53,10 @@ def _offline() -> bool:
 def _fetch_file(file: WeightsFile, on_bytes: OnBytes) -> Path:
     path = weights_dir() / file.file
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from None
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _download(file, part, on_bytes)
@@ -97,10 +101,25 @@ def _download(file: WeightsFile, part: Path, on_bytes: OnBytes) -> None:
             there = 0
         expected = reply.headers.get("Content-Length")
         end = there + int(expected) if expected else None
-        with part.open("ab" if there else "wb") as out:
-            while chunk := reply.read(_CHUNK_BYTES):
-                out.write(chunk)
-                there += len(chunk)
-                on_bytes(file.file, there)
+        while chunk := reply.read(_CHUNK_BYTES):
+            _write(part, chunk, "ab" if there else "wb")
+            there += len(chunk)
+            on_bytes(file.file, there)
     if end is not None and there < end:
         raise http.client.IncompleteRead(b"", end - there)
+
+
+def _write(part: Path, chunk: bytes, mode: str) -> None:
+    """Write to the disk, whose errors are none of the connection's."""
+    try:
+        with part.open(mode) as out:
+            out.write(chunk)
+    except OSError as error:
+        raise _unwritable(part, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written ({error.strerror}): "
+        "make room, or name another folder in ERRAY_WEIGHTS"
+    )

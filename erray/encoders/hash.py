@@ -53,6 +53,8 @@ class HashEncoder:
     version = 1
     modality = "text"
     config_type = HashConfig
+    licence: str | None = None
+    source: str | None = None
     weights_sha256: str | None = None
 
     def __init__(self, config: HashConfig | None = None) -> None:

@@ -52,6 +52,8 @@ class HogEncoder:
     version = 1
     modality = "face"
     config_type = HogConfig
+    licence: str | None = None
+    source: str | None = None
     weights_sha256: str | None = None
     num_views = 1
 

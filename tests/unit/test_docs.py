@@ -102,7 +102,7 @@ def test_encoders_md_has_every_encoder_with_what_it_is():
             assert values == str(encoder().width)
         has_none = vars(encoder).get("weights_sha256", "computed") is None
         assert (weights == "none") == has_none == (licence == "none") == (parameters == "0")
-        stated = (getattr(encoder, "licence", None) or "none").split(" ")[0].strip(";")
+        stated = (encoder.licence or "none").split(" ")[0].strip(";")
         assert stated in licence
 
 

@@ -10,6 +10,8 @@ def test_every_encoder_states_what_it_is(name):
     encoder = make_encoder(name, {})
     assert encoder.name == name and encoder.modality in MODALITIES
     assert isinstance(encoder.version, int)
+    # of its weights; None: it has none (an encoder without a public source has a licence as well)
+    assert encoder.licence or (encoder.weights_sha256 is None and encoder.source is None)
     # an encoder of any model is as wide as its model, which need not be on this machine
     assert hasattr(encoder.config, "model") or encoder.width > 0
     assert encoder.config == ENCODERS[name]().config

@@ -122,6 +122,14 @@ def test_no_learning_no_drift(encoder):
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
+def test_weights_of_half_precision_are_read(encoder, weights, tmp_path):
+    path = tmp_path / "half.pth"
+    torch.save({name: x.half() for name, x in torch.load(weights).items()}, path)
+    half = VggishEncoder(VggishConfig(weights=str(path), device="cpu"))
+    rows = made_by_rule("input/logmel", CASE["inputs"]["logmel"])
+    np.testing.assert_allclose(half.embed(rows), encoder.embed(rows), rtol=0, atol=0.01)
+
+
 def test_what_is_no_such_file_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("ERRAY_WEIGHTS", str(tmp_path))
     with pytest.raises(UserError, match="erray weights fetch vggish"):

@@ -172,6 +172,19 @@ def test_an_unreachable_server_is_one_line(server):
         fetch(gone)
 
 
+def test_a_folder_that_cannot_be_written_is_not_the_connections_fault(server, folder):
+    folder.write_bytes(b"a file where the folder should be")
+    with pytest.raises(UserError, match=r"cannot be written .*ERRAY_WEIGHTS") as info:
+        fetch(entry(server))
+    assert "\n" not in str(info.value) and server.starts == []
+    folder.unlink()
+    folder.mkdir()
+    (folder / ".weights.bin.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot be written \(No space left"):
+        fetch(entry(server))
+    assert server.starts == [0]
+
+
 def test_weights_are_found_by_name_checked_or_by_path(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"is missing.*`erray weights fetch vggish`"):
         resolve("vggish")
