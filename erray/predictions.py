@@ -18,9 +18,10 @@ from erray.checkpoint import load_model
 from erray.clip_batches import CLOCKED_SCHEMA, batched, clocked_rows, grouped
 from erray.config import Pool, Recipe
 from erray.errors import UserError
+from erray.feature_rows import joined
 from erray.plan import TRACKS, Plan, done_clips
 from erray.ray_session import ray_session
-from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.records import PREDICTION_SCHEMA, Clip
 from erray.scoring import prediction_row, score_clips
 from erray.store import RunFolder, ShardPlaces, Table
 from erray.streaming import plan_pool, stream
@@ -68,17 +69,18 @@ class Predictor:
         keys = {row[_KEY_PREFIX + name] for row in rows}
         shards = sorted({row[_SHARD_PREFIX + name] for row in rows})
         table = self.run.features(name, fingerprint).read(keys=keys, shards=shards)
-        # view 0 alone; rows of before there were views have none
-        return {row["key"]: row for row in table.to_pylist() if not row["view"]}
+        rows_of_key: dict[str, list[dict[str, Any]]] = {}
+        for row in table.to_pylist():
+            if not row["view"]:  # view 0 alone; rows of before there were views have none
+                rows_of_key.setdefault(row["key"], []).append(row)
+        return {key: joined(rows) for key, rows in rows_of_key.items()}
 
     def _windows(
-        self, clip: int, row: dict[str, Any], features: dict[str, dict[str, Any]]
+        self, clip: int, row: dict[str, Any], features: dict[str, Any]
     ) -> Iterable[WindowSample]:
         values, present = {}, {}
         for name in self.description.streams:
-            found = features[name][row[_KEY_PREFIX + name]]
-            values[name] = tensor_from_columns(found["values"], found["shape"], found["dtype"])
-            present[name] = np.asarray(found["present"], dtype=np.bool_)
+            values[name], present[name] = features[name][row[_KEY_PREFIX + name]]
         num_ticks = len(row["frame_times_s"])
         for start, stop in cut(num_ticks, self.description.window, self.description.hop):
             yield WindowSample(

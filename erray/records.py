@@ -91,6 +91,7 @@ FEATURE_SCHEMA = pa.schema(
         ("stream", pa.string()),
         ("modality", pa.string()),
         ("view", pa.int32()),
+        ("first_tick", pa.int32()),
         ("present", pa.list_(pa.bool_())),
         ("values", pa.binary()),
         ("shape", pa.list_(pa.int32())),

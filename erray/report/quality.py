@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erray.feature_rows import first_tick
 from erray.plan import TRACKS, Plan
 from erray.records import DONE, Clip
 from erray.report.sources import RunData
@@ -56,8 +57,12 @@ class Tables:
             if stream == TRACKS:
                 continue
             table = self.run.features(stream, fingerprint)
-            for row in self._rows(table, self.plan.key(stream, clip), ["present"]):
-                found[stream] = np.array(row["present"], dtype=bool)
+            columns = ["view", "first_tick", "present"]
+            rows = self._rows(table, self.plan.key(stream, clip), columns)
+            parts = sorted((row for row in rows if not row["view"]), key=first_tick)
+            if parts:
+                present = [np.array(row["present"], dtype=bool) for row in parts]
+                found[stream] = np.concatenate(present)
         return found
 
     def _rows(self, table: Table, key: str, columns: list[str]) -> list[dict[str, Any]]:

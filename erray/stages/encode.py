@@ -13,6 +13,7 @@ from erray.corpora.media_root import resolve_media
 from erray.encoders import make_encoder
 from erray.errors import MediaError
 from erray.faces.crops import decode_crops
+from erray.feature_rows import stream_rows
 from erray.media import Decoder, MediaLimits
 from erray.records import (
     DONE,
@@ -21,7 +22,6 @@ from erray.records import (
     Stream,
     TextSample,
     VoiceSample,
-    tensor_columns,
 )
 from erray.stages.clock import WAVEFORM_RATE_HZ
 from erray.stages.rows import rejection, status_row, write_status
@@ -140,21 +140,16 @@ class EncodeStage:
         if part:
             yield part
 
-    def _feature_rows(self, row: dict[str, Any], stream: Stream) -> list[dict[str, Any]]:
-        """A row per view."""
-        return [
-            {
-                "clip_id": row["clip_id"],
-                "fingerprint": self.fingerprint,
-                "key": row["key"],
-                "stream": self.encoder.name,
-                "modality": self.encoder.modality,
-                "view": view,
-                "present": stream.present_T.tolist(),
-                **tensor_columns(values_TD),
-            }
-            for view, values_TD in enumerate(stream.views)
-        ]
+    def _feature_rows(self, row: dict[str, Any], stream: Stream) -> Iterator[dict[str, Any]]:
+        ids = {
+            "clip_id": row["clip_id"],
+            "fingerprint": self.fingerprint,
+            "key": row["key"],
+            "stream": self.encoder.name,
+            "modality": self.encoder.modality,
+        }
+        for part in stream_rows(stream):
+            yield ids | part
 
 
 def _face_sample(crops: dict[str, Any]) -> FaceSample:

@@ -69,8 +69,17 @@ class Table:
         ``chunks`` is called again when the storage fails. Returns ``name``.
         """
 
+        names = [field.name for field in self.schema if pa.types.is_string(field.type)]
+
         def content(file: Any) -> None:
-            with pq.ParquetWriter(file, self.schema, compression="zstd") as writer:
+            with pq.ParquetWriter(
+                file,
+                self.schema,
+                compression="zstd",
+                # pictures and tensors do not repeat, and their least and greatest say nothing
+                use_dictionary=names,
+                write_statistics=names,
+            ) as writer:
                 for chunk in chunks():
                     writer.write_table(chunk)
 

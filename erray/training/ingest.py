@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from erray.config import fingerprint
 from erray.errors import UserError
+from erray.feature_rows import first_tick
 from erray.labels import LabelSet
 from erray.plan import TRACKS, Plan, done_clips
 from erray.records import Clip, tensor_from_columns
@@ -132,19 +134,20 @@ def _write_stream(
         path = folder / f"{name}.more_views.npy"
         views_ND.extend(open_memmap(path, "w+", np.float32, (num_views - 1, *shape)))
     present_N = open_memmap(folder / f"{name}.present.npy", "w+", np.bool_, shape[:1])
-    found: set[tuple[str, int]] = set()
+    found: Counter[tuple[str, int]] = Counter()
     for row in _feature_rows(plan, run, name, places):
         view = row["view"] or 0  # rows of before there were views have none
         if view >= num_views:
             continue
         values_TD = tensor_from_columns(row["values"], row["shape"], row["dtype"])
         for i in places[row["key"]]:
-            if len(values_TD) != lengths[i]:
+            start = offsets[i] + first_tick(row)
+            if start + len(values_TD) > offsets[i + 1]:
                 raise RuntimeError(f"stream {name!r} has another length than the clip's clock")
-            views_ND[view][offsets[i] : offsets[i + 1]] = values_TD
-            present_N[offsets[i] : offsets[i + 1]] = row["present"]
-        found.add((row["key"], view))
-    wanted = {(key, view) for key in places for view in range(num_views)}
+            views_ND[view][start : start + len(values_TD)] = values_TD
+            present_N[start : start + len(values_TD)] = row["present"]
+        found[row["key"], view] += len(values_TD)
+    wanted = {(key, v): lengths[i[0]] for key, i in places.items() for v in range(num_views)}
     assert found == wanted, f"stream {name!r}: features of a clip that is done are missing"
     for values_ND in views_ND:
         values_ND.flush()
@@ -163,7 +166,7 @@ def _feature_rows(
         for row in part.to_pylist()
         if row["key"] in keys
     }
-    columns = ["key", "view", "present", "values", "shape", "dtype"]
+    columns = ["key", "view", "first_tick", "present", "values", "shape", "dtype"]
     for path in sorted(paths):
         for row in table.read(columns=columns, shards=[path]).to_pylist():
             if row["key"] in keys:

@@ -8,9 +8,10 @@ from dataclasses import asdict
 import numpy as np
 
 from erray.config import Recipe, parse_recipe
+from erray.feature_rows import stream_rows
 from erray.labels import CEXPR_7
 from erray.plan import TRACKS, Plan
-from erray.records import DONE, Clip, Stream, tensor_columns
+from erray.records import DONE, Clip, Stream
 from erray.store import RunFolder
 
 STREAMS = {
@@ -71,8 +72,7 @@ def write_features(
                 for clip, row in zip(batch, ids, strict=True):
                     stream = random_stream(lengths[clip.clip_id], plan.widths[name], rng)
                     features[clip.clip_id][name] = stream
-                    present = {"present": stream.present_T.tolist()}
-                    rows.append(row | present | tensor_columns(stream.values_TD))
+                    rows += [row | part for part in stream_rows(stream, ticks_per_row=7)]
                 run.features(name, plan.fingerprints[name]).write_shard(rows, keys=keys)
             status = [
                 a | b | {"state": DONE, "stage": name} for a, b in zip(ids, more, strict=True)

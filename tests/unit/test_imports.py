@@ -12,12 +12,13 @@ REPOSITORY = Path(__file__).parents[2]
 # Lowest first. A room is a module or package of erray; it imports rooms of lower layers only.
 LAYERS = (
     ("records", "labels", "config", "errors", "options", "recipes"),
-    ("store", "media", "run_record", "hub"),
+    ("store", "media", "run_record", "hub", "feature_rows"),
     ("corpora", "faces", "encoders", "speech", "windows", "models", "metrics", "statistics"),
     (
         "checkpoint",
         "clip_batches",
         "demo",
+        "importing",
         "plan",
         "scoring",
         "stages",

@@ -197,12 +197,14 @@ def test_only_training_has_the_other_views(run):
     for shard in table.shards():
         rows = table.read(shards=[shard]).to_pylist()
         for row in list(rows):
-            shape = tuple(row["shape"])
-            more[row["clip_id"]] = rng.normal(size=(2, *shape)).astype(np.float32)
-            # the evaluated view keeps a null, as rows of before there were views have it
+            row["view"] = None  # as in rows of before there were views
+            of_clip = more.setdefault(
+                row["clip_id"], rng.normal(size=(2, 50, 8)).astype(np.float32)
+            )
+            first, length = row["first_tick"], row["shape"][0]
             rows += [
-                row | {"view": i + 1} | tensor_columns(x_TD)
-                for i, x_TD in enumerate(more[row["clip_id"]])
+                row | {"view": i + 1} | tensor_columns(x_TD[first : first + length])
+                for i, x_TD in enumerate(of_clip)
             ]
         table.write_shard(rows[::-1], keys=list(dict.fromkeys(row["key"] for row in rows)))
     with_views = Plan(PLAN.recipe)
@@ -215,7 +217,8 @@ def test_only_training_has_the_other_views(run):
         for i, place in enumerate(built.clips):
             stream = features[place.clip_id]["hog"]
             for view in range(built.num_views("hog")):
-                expected_TD = more[place.clip_id][view - 1] if view else stream.values_TD
+                others_TD = more[place.clip_id][view - 1, : place.num_ticks]
+                expected_TD = others_TD if view else stream.values_TD
                 found = built.window(i, 0, place.num_ticks, ["hog"], views={"hog": view})
                 np.testing.assert_array_equal(found.streams["hog"], expected_TD)
                 np.testing.assert_array_equal(found.present["hog"], stream.present_T)
