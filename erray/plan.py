@@ -114,8 +114,11 @@ class Plan:
             # a missing medium has no content: its path keeps it apart from other missing ones
             parts: list[object] = [clip.file_sha256 or clip.media, clip.start_s, clip.end_s]
         else:
-            num_words = len((clip.transcript or "").split()) if clip.stated_s is None else None
-            parts = [clip.start_s, clip.stated_s, num_words]
+            # what erray.stages.clock.stated_ticks guesses the length by
+            guess: float | None = None
+            if clip.stated_s is None:
+                guess = clip.heard_until_s or len((clip.transcript or "").split())
+            parts = [clip.start_s, clip.stated_s, guess]
         if self.modalities.get(stage) == "text":
             parts += [clip.transcript, clip.words]
         return row_key(self.fingerprints[stage], *parts)

@@ -184,6 +184,11 @@ class Clip:
             return self.end_s - (self.start_s or 0.0)
         return self.duration_s
 
+    @property
+    def heard_until_s(self) -> float | None:
+        """End of the last word on the medium's clock; None where no times are known."""
+        return max((word.end_s for word in self.words or ()), default=None)
+
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Clip:
         """Build a clip from a row of the clips table; other columns are ignored."""

@@ -151,7 +151,7 @@ def _no_clock(config: Corpus, clips: list[Clip]) -> Iterator[Finding]:
 
 def _no_length(clips: list[Clip]) -> Iterator[Finding]:
     unknown = [clip.clip_id for clip in clips if clip.stated_s is None]
-    advice = "it is guessed from the number of words: give duration_s, or start_s and end_s"
+    advice = "it is guessed from the words: give duration_s, or start_s and end_s"
     yield from about(WARNING, "no_length", unknown, "clips have no known length", advice)
 
 

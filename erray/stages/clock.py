@@ -58,7 +58,8 @@ def sound_ticks(
 def stated_ticks(clip: Clip, clock_hz: float | None) -> tuple[NDArray[np.float64], str | None]:
     """Return the ticks of a clip whose medium nobody reads, and a note where they are a guess.
 
-    The clip is as long as the corpus says; where it says nothing, as long as its words take.
+    The clip is as long as the corpus says; where it says nothing, it ends with the last word, or
+    where no times are known, after as long as its words take.
 
     Raises:
         MediaError: ``no_clock``: there is no clock.
@@ -66,7 +67,10 @@ def stated_ticks(clip: Clip, clock_hz: float | None) -> tuple[NDArray[np.float64
     if clock_hz is None:
         raise MediaError("no_clock: no stream reads the medium; words alone need corpus.clock_hz")
     length_s, note = clip.stated_s, None
-    if length_s is None:
+    if length_s is None and clip.heard_until_s is not None:
+        length_s = clip.heard_until_s - (clip.start_s or 0.0)
+        note = "length guessed from the end of the last word"
+    elif length_s is None:
         length_s = len((clip.transcript or "").split()) * SECONDS_PER_WORD
         note = "length guessed from the number of words"
     num_ticks = max(1, int(np.ceil(length_s * clock_hz)))

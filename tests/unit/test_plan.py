@@ -80,6 +80,15 @@ def test_a_key_follows_content(change, stages):
     assert {name for name in ALL if PLAN.key(name, other) != PLAN.key(name, CLIP)} == stages
 
 
+def test_the_clock_of_words_alone_follows_the_end_of_the_last_word():
+    plan = Plan(tiny_recipe(streams={"hash": {}}, corpus={"clock_hz": 10}))
+    unknown = replace(CLIP, end_s=None)
+    heard, later = (replace(unknown, words=(Word("no way", 1.0, end_s),)) for end_s in (1.5, 9.5))
+    assert len({plan.key(TRACKS, clip) for clip in (unknown, heard, later)}) == 3
+    stated = [replace(clip, end_s=2.0) for clip in (unknown, heard, later)]
+    assert len({plan.key(TRACKS, clip) for clip in stated}) == 1
+
+
 def test_no_two_stages_share_a_key():
     assert len({PLAN.key(name, CLIP) for name in ALL}) == len(ALL)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from erray.records import (
     Clip,
     FaceSample,
     Stream,
+    Word,
     tensor_from_columns,
 )
 from erray.stages import EncodeStage, TracksStage
-from erray.stages.clock import on_clock, ticks_on_clock
+from erray.stages.clock import on_clock, stated_ticks, ticks_on_clock
 from erray.store import RunFolder
 from tests.unit.media_files import cut_file, write_images, write_video, write_wav
 
@@ -408,6 +409,21 @@ def test_words_alone_need_no_medium_but_a_length(run, root, fields, clock_hz, ex
         assert status["frame_times_s"] == pytest.approx(list(expected))
         stated = "duration_s" in fields or "end_s" in fields
         assert status["note"] == (None if stated else "length guessed from the number of words")
+
+
+def test_a_guessed_length_holds_every_word_whose_time_is_known():
+    words = (Word("ask", 9.58, 9.9), Word("not", 10.0, 10.45))
+    clip = Clip("a", "a.flac", "train", "a", transcript="ask not", words=words)
+    times_s, note = stated_ticks(clip, 10)
+    assert times_s.tolist() == pytest.approx([k / 10 for k in range(105)])
+    assert note == "length guessed from the end of the last word"
+    times_s, _ = stated_ticks(replace(clip, start_s=9.5), 10)
+    assert times_s.tolist() == pytest.approx([9.5 + k / 10 for k in range(10)])
+    assert len(stated_ticks(replace(clip, words=()), 10)[0]) == 8
+    assert stated_ticks(replace(clip, duration_s=2.0), 10) == (
+        pytest.approx(np.arange(20) / 10),
+        None,
+    )
 
 
 frame_times_s = st.lists(st.integers(0, 3000), min_size=1, max_size=30, unique=True).map(
