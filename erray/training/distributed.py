@@ -3,10 +3,15 @@
 The loop is the plain one of ``loop.py``; here it is given its device, its state comes and goes as
 Ray Train checkpoints (every epoch's scores are in it). ``report()`` is a barrier, which every
 worker calls equally often.
+
+A run goes on from the newest checkpoint in its folder that is whole by its hash, whatever Ray
+Train's own list of them says: a checkpoint may be cut off by the death of who copies it, or be
+damaged on the disk, and the list is no better off.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +20,7 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 from ray.train import (
     Checkpoint,
@@ -22,45 +28,58 @@ from ray.train import (
     FailureConfig,
     RunConfig,
     ScalingConfig,
+    WorkerGroupError,
 )
 
 from erray.checkpoint import load_state, save_state
 from erray.errors import UserError
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
-from erray.training.runs import TrainingRun
+from erray.training.runs import TrainingRun, usable_state
 
 _STATE = "state.pt"
+_REFUSAL = "refusal.txt"  # a user's mistake that a worker met, in its words
+_LIST = "checkpoint_manager_snapshot.json"  # Ray Train's own name for it
 
 
 def train_distributed(job: TrainJob, run: TrainingRun) -> Mapping[str, Any]:
     """Train ``job`` with the recipe's number of workers on the connected cluster.
 
-    Running it again with the same folder goes on from the last checkpoint; a worker that dies is
-    replaced ``train.max_failures`` times, and all workers go on from there.
+    Running it again with the same folder goes on from the last whole checkpoint, with any number of
+    workers; a worker that dies is replaced ``train.max_failures`` times, and all workers go on from
+    there.
 
     Returns:
         The final training state.
 
     Raises:
-        UserError: the cluster has fewer CPUs or GPUs than the workers need.
+        UserError: the cluster has fewer CPUs or GPUs than the workers need, or a worker raised it.
     """
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    storage = run.folder / "ray"
+    folder = storage / job.fingerprint
+    _drop_broken_list(folder)
+    (folder / _REFUSAL).unlink(missing_ok=True)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "folder": folder},
         scaling_config=_scaling(job, dict(ray.cluster_resources())),
         run_config=RunConfig(
             name=job.fingerprint,
-            storage_path=str(run.folder / "ray"),
+            storage_path=str(storage),
             failure_config=FailureConfig(max_failures=job.settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    checkpoint = trainer.fit().checkpoint
+    try:
+        checkpoint = trainer.fit().checkpoint
+    except WorkerGroupError:
+        if (folder / _REFUSAL).is_file():
+            raise UserError((folder / _REFUSAL).read_text(encoding="utf-8")) from None
+        raise
     assert checkpoint is not None, "Ray Train returned no checkpoint"
-    with checkpoint.as_directory() as folder:
-        return load_state(Path(folder) / _STATE)
+    with checkpoint.as_directory() as kept:
+        return load_state(Path(kept) / _STATE)
 
 
 def _scaling(job: TrainJob, cluster: Mapping[str, float]) -> ScalingConfig:
@@ -81,18 +100,57 @@ def _scaling(job: TrainJob, cluster: Mapping[str, float]) -> ScalingConfig:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    job: TrainJob = config["job"]
+    try:
+        _train(config["job"], config["folder"])
+    except UserError as error:
+        # Ray Train would show the driver a traceback
+        (config["folder"] / _REFUSAL).write_text(str(error), encoding="utf-8")
+        raise
+
+
+def _train(job: TrainJob, folder: Path) -> None:
     loop = TrainingLoop(job, device=ray.train.torch.get_device())
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            loop.load_state_dict(load_state(Path(folder) / _STATE))
+    # one worker chooses: the folder may look different from two nodes
+    newest = _newest_whole(job, folder) if loop.rank == 0 else None
+    newest = ray.train.collective.broadcast_from_rank_zero(newest)
+    if newest is not None:
+        loop.load_state_dict(load_state(Path(newest)))
     if loop.finished:  # resumed at the end: a result needs one report
         _report(loop, loop.history[-1])
     for row in loop.run():
         # a report is a barrier that costs about a second: every worker makes the same ones
         if loop.finished or loop.epoch % job.settings.checkpoint_epochs == 0:
             _report(loop, row)
+
+
+def _newest_whole(job: TrainJob, folder: Path) -> str | None:
+    """Path of the state with most epochs that is whole and of this job; None: start anew.
+
+    Not the newest name: names hold the time of the node that wrote them.
+    """
+    epochs = {}
+    for path in folder.glob(f"checkpoint_*/{_STATE}"):
+        state = usable_state(job, path)
+        if state is not None:
+            epochs[str(path)] = state["epoch"]
+    return max(epochs, key=lambda path: epochs[path], default=None)
+
+
+def _drop_broken_list(folder: Path) -> None:
+    """Remove Ray Train's list of checkpoints where Ray Train would refuse to start with it.
+
+    It is written in place, so a driver that is killed meanwhile leaves a part of it, and it may
+    name a checkpoint that is gone.
+    """
+    path = folder / _LIST
+    if not path.is_file():
+        return
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["checkpoint_results"]
+    except (ValueError, KeyError):
+        listed = None
+    if listed is None or not all((folder / c["checkpoint_dir_name"]).is_dir() for c in listed):
+        path.unlink()
 
 
 def _report(loop: TrainingLoop, row: dict[str, float]) -> None:

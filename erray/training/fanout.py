@@ -1,4 +1,4 @@
-"""Independent plain runs side by side as Ray tasks: single streams, ablations."""
+"""Independent plain runs side by side as Ray tasks: single streams, ablations, seeds and folds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
+from erray.errors import UserError
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, train_in_process
 
@@ -22,6 +24,9 @@ def train_each(
 
     Args:
         on_done: called here with each job's final training state as soon as it is there.
+
+    Raises:
+        UserError: a job raised it, with that job's name.
     """
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     running = {}
@@ -34,7 +39,17 @@ def train_each(
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
         job, run = running.pop(ready)
-        on_done(job, run, ray.get(ready))
+        on_done(job, run, _result(ready, run))
+
+
+def _result(ready: ray.ObjectRef, run: TrainingRun) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):  # one line, without the worker's traceback
+            raise UserError(f"{run.name}: {error.cause}") from None
+        raise
+    return state
 
 
 def _train(job: TrainJob, run: TrainingRun, device: str) -> dict[str, Any]:
