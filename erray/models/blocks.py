@@ -206,5 +206,10 @@ class _SumOverRanks(torch.autograd.Function):
 
 def _sum_over_ranks(x: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        return _SumOverRanks.apply(x)
+        return _apply_sum(x)
     return x
+
+
+@torch.compiler.disable  # traced, the gradient would lose its sum over ranks without a word
+def _apply_sum(x: Tensor) -> Tensor:
+    return _SumOverRanks.apply(x)
