@@ -74,6 +74,8 @@ def register_step(flow: Flow) -> dict[str, str]:
     job, known, tracking = best.history()["job"], flow.record.model, flow.recipe.tracking
     if known is not None and (known["job"], known["name"]) == (job, tracking.model_name):
         return known
+    # the clips' weighted F1, to compare versions by, and the score that chose the epoch
+    scores = {"val_weighted_f1", best.history()["metric"]}
     with flow.step("register") as parent:
         tracked = json.loads(best.tracking.read_text(encoding="utf-8"))
         same_store = tracked["uri"] == without_credentials(flow.registry.uri)
@@ -82,7 +84,7 @@ def register_step(flow: Flow) -> dict[str, str]:
             best.model,
             model_name=tracking.model_name,
             alias=tracking.alias,
-            metrics={"val_weighted_f1": best.history()["best_metric"]},
+            metrics={name: chosen_epoch(best)[name] for name in scores},
             tags={
                 "erray.run": best.name,
                 "erray.job": job,
@@ -92,6 +94,13 @@ def register_step(flow: Flow) -> dict[str, str]:
     model = {"name": tracking.model_name, "version": version, "run": best.name, "job": job}
     flow.record.update(model=model)
     return model
+
+
+def chosen_epoch(run: TrainingRun) -> dict[str, float]:
+    """The row of the history of the epoch that val chose, by whatever score it chose."""
+    history = run.history()
+    row: dict[str, float] = history["epochs"][history["best_epoch"]]
+    return row
 
 
 def scored_splits(flow: Flow) -> dict[str, FeatureArrays]:
@@ -152,7 +161,7 @@ def summary(run: TrainingRun) -> dict[str, Any]:
     """Best val score and epoch of a finished run."""
     history = run.history()
     return {
-        "val_weighted_f1": history["best_metric"],
+        "val_weighted_f1": chosen_epoch(run)["val_weighted_f1"],
         "best_epoch": history["best_epoch"],
         "epochs": len(history["epochs"]),
     }
