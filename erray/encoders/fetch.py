@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from erray.encoders.weights import INTACT, Weights, WeightsFile, sha256_of, stat
 from erray.errors import UserError
 
 ATTEMPTS = 5
+PAUSE_S = 2.0  # after the first broken attempt; twice as long after each
+_BUSY = {http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS}
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
 
@@ -61,15 +64,18 @@ def _fetch_file(file: WeightsFile, on_bytes: OnBytes) -> Path:
         try:
             _download(file, part, on_bytes)
             break
-        except urllib.error.HTTPError as error:
-            raise UserError(f"{file.source} is not there: the server says {error.code}") from None
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError) and not _may_pass(error.code):
+                raise UserError(
+                    f"{file.source} is not there: the server says {error.code}"
+                ) from None
             if attempt == ATTEMPTS:
                 came = part.stat().st_size if part.exists() else 0
                 raise UserError(
                     f"the connection to {file.source} broke {ATTEMPTS} times ({error}); "
                     f"{came} bytes are kept: run the same command again to go on"
                 ) from None
+            time.sleep(PAUSE_S * 2 ** (attempt - 1))
     found = sha256_of(part)
     if found != file.sha256:
         part.unlink()
@@ -79,6 +85,11 @@ def _fetch_file(file: WeightsFile, on_bytes: OnBytes) -> Path:
         )
     part.replace(path)
     return path
+
+
+def _may_pass(status: int) -> bool:
+    """The server itself is in trouble, or wants to be asked later."""
+    return status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY
 
 
 def _download(file: WeightsFile, part: Path, on_bytes: OnBytes) -> None:

@@ -11,16 +11,20 @@ import torch
 
 from erray.encoders.facenet import FacenetConfig, FacenetEncoder
 from erray.encoders.ir50 import Ir50Config, Ir50Encoder
+from erray.encoders.vggish import VggishConfig, VggishEncoder
 from erray.encoders.weights import manifest, read_torch, sha256_of
 from erray.errors import UserError
-from erray.records import FaceSample
+from erray.records import FaceSample, VoiceSample
 
 ONE_CROP = FaceSample(1, np.zeros(1, np.int32), np.zeros((1, 16, 16, 3), np.uint8))
+HALF_A_SECOND = VoiceSample(np.zeros(1), np.zeros(8000, np.float32), 16_000, 0.0)
 FORMAT = "_use_new_zipfile_serialization"
 ENCODERS = {
     "ir50": lambda path: Ir50Encoder(Ir50Config(weights=str(path), device="cpu")),
     "facenet": lambda path: FacenetEncoder(FacenetConfig(weights=str(path), device="cpu")),
+    "vggish": lambda path: VggishEncoder(VggishConfig(weights=str(path), device="cpu")),
 }
+SAMPLES = {"ir50": ONE_CROP, "facenet": ONE_CROP, "vggish": HALF_A_SECOND}
 
 
 class Canary:
@@ -57,7 +61,7 @@ def test_the_canary_is_alive(canary, tmp_path):
 def test_a_pickle_payload_is_refused_in_one_line_and_never_runs(canary, tmp_path, encoder):
     for path in payloads(canary, tmp_path):
         with pytest.raises(UserError, match="expected named tensors alone") as info:
-            ENCODERS[encoder](path)([ONE_CROP])
+            ENCODERS[encoder](path)([SAMPLES[encoder]])
         assert "\n" not in str(info.value) and path.name in str(info.value)
         assert not canary.path.exists()
 
@@ -66,11 +70,15 @@ def test_a_pickle_payload_is_refused_in_one_line_and_never_runs(canary, tmp_path
 def test_wrong_shapes_are_one_line(tmp_path, encoder):
     made = ENCODERS[encoder]("")
     path = tmp_path / "wrong.pth"
-    names = {"ir50": "input_layer.0.weight", "facenet": "conv2d_1a.conv.weight"}
+    names = {
+        "ir50": "input_layer.0.weight",
+        "facenet": "conv2d_1a.conv.weight",
+        "vggish": "features.0.weight",
+    }
     torch.save({names[encoder]: torch.zeros(2)}, path)
     assert made([]) == []
     with pytest.raises(UserError, match="holds other weights") as info:
-        ENCODERS[encoder](path)([ONE_CROP])
+        ENCODERS[encoder](path)([SAMPLES[encoder]])
     assert "\n" not in str(info.value)
 
 

@@ -32,6 +32,9 @@ class Server(ThreadingHTTPServer):
 
     breaks_after: int | None = None
     knows_ranges = True
+    num_busy = 0
+    """How many requests are answered with `busy` first."""
+    busy = 503
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -42,6 +45,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path != "/weights.bin":
             self.send_error(404)
+            return
+        if self.server.num_busy > 0:
+            self.server.num_busy -= 1
+            self.send_error(self.server.busy)
             return
         start = 0
         if self.server.knows_ranges and "Range" in self.headers:
@@ -76,6 +83,7 @@ def server():
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ERRAY_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("erray.encoders.fetch.PAUSE_S", 0.001)
     return tmp_path / "weights"
 
 
@@ -122,6 +130,17 @@ def test_a_later_fetch_goes_on_too(server, folder):
     fetch(entry(server))
     assert server.starts[ATTEMPTS:] == [500_000]
     assert (folder / "weights.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("busy", [429, 500, 503])
+def test_a_server_in_trouble_is_asked_again(server, folder, busy):
+    server.num_busy, server.busy = 3, busy
+    fetch(entry(server))
+    assert names(folder) == ["weights.bin"]
+    server.num_busy = ATTEMPTS
+    (folder / "weights.bin").unlink()
+    with pytest.raises(UserError, match=rf"broke 5 times .*{busy}.*run the same"):
+        fetch(entry(server))
 
 
 def test_a_server_without_ranges_sends_it_all_again(server, folder):
