@@ -12,18 +12,13 @@ if TYPE_CHECKING:
 REPEAT = "Train the fusion with every seed and on every fold of the recipe; mean and spread."
 
 _COLUMNS = {
-    "val weighted F1": ("val", "clip", "weighted_f1"),
-    "test weighted F1": ("test", "clip", "weighted_f1"),
+    "val F1": ("val", "clip", "weighted_f1"),
+    "test F1": ("test", "clip", "weighted_f1"),
     "macro F1": ("test", "clip", "macro_f1"),
     "accuracy": ("test", "clip", "accuracy"),
-    "weighted F1 of frames": ("test", "frame", "weighted_f1"),
+    "frames F1": ("test", "frame", "weighted_f1"),
 }
-_SPREADS = {
-    "mean": "mean",
-    "std": "standard deviation",
-    "std_seeds": "  over seeds alone",
-    "std_folds": "  over folds alone",
-}
+_SPREADS = {"mean": "mean", "std": "std", "std_seeds": "std, seeds", "std_folds": "std, folds"}
 
 
 def repeat(flow: Flow) -> dict[str, Any]:
@@ -38,18 +33,20 @@ def show_repeat(result: dict[str, Any]) -> None:
     rows = []
     for run in result["runs"]:
         cells = [_score(run["scores"], place) for place in _COLUMNS.values()]
-        rows.append([run["run"].removeprefix("repeat/"), *cells, str(run["best_epoch"])])
-    for key, name in _SPREADS.items():
+        rows.append([run["run"].removeprefix("repeat/"), *cells])
+    folds, seeds = ({run[key] for run in result["runs"]} for key in ("fold", "seed"))
+    # of one fold the spread over seeds is that over all runs
+    shown = list(_SPREADS)[: 4 if min(len(folds), len(seeds)) > 1 else 2]
+    for key in shown:
         cells = [_spread(result["spread"], place, key) for place in _COLUMNS.values()]
-        if any(cell != "-" for cell in cells):
-            rows.append([name, *cells, ""])
-    table("Repeated", ["run", *_COLUMNS, "best epoch"], rows)
+        rows.append([_SPREADS[key], *cells])
+    table("Repeated (F1 without a word is weighted)", ["run", *_COLUMNS], rows)
     if result["pooled"] is not None:
         _show_pooled(result["pooled"])
 
 
 def _show_pooled(pooled: dict[str, Any]) -> None:
-    parts = []
+    say(f"All {pooled['predictions']} test predictions together, with 95 % intervals:")
     for level, metric, name in (
         ("clip", "weighted_f1", "weighted F1"),
         ("clip", "macro_f1", "macro F1"),
@@ -57,8 +54,7 @@ def _show_pooled(pooled: dict[str, Any]) -> None:
         ("frame", "weighted_f1", "weighted F1 of frames"),
     ):
         found = pooled[level][metric]
-        parts.append(f"{name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
-    say(f"All {pooled['predictions']} test predictions together: {', '.join(parts)}")
+        say(f"  {name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
 
 
 def _score(scores: dict[str, Any], place: tuple[str, str, str]) -> str:
