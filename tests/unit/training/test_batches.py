@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from erray.training.arrays import ClipPlace, FeatureArrays
 from erray.training.batches import (
     Span,
+    dropped_streams,
     epoch_batches,
+    epoch_steps,
     epoch_views,
     rank_slice,
+    share_of_clips,
     training_spans,
 )
 from erray.windows import UNLABELLED
@@ -58,16 +61,81 @@ def test_ranks_share_a_batch_out(batch, world_size):
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
-def test_spans_are_the_windows_of_labelled_clips():
+@given(lengths, sizes, st.integers(1, 5), seeds, epochs)
+def test_a_step_has_the_windows_of_one_large_batch(lengths, size, accumulate, seed, epoch):
+    steps = epoch_steps(lengths, size, accumulate, seed=seed, epoch=epoch)
+    large = epoch_batches(lengths, size * accumulate, seed=seed, epoch=epoch)
+    assert [[i for batch in step for i in batch] for step in steps] == large
+    assert all(len(step) <= accumulate for step in steps)
+    assert all(1 <= len(batch) <= size for step in steps for batch in step)
+
+
+def arrays_of(places):
+    """Arrays that have clips of the given ticks and labels, and no values."""
     arrays = FeatureArrays(Path("/nowhere"))
-    places = [(12, 0), (30, UNLABELLED), (10, 2)]
     arrays.__dict__["clips"] = [
         ClipPlace(f"c{i}", "train", "g", label, 0, num_ticks)
         for i, (num_ticks, label) in enumerate(places)
     ]
+    return arrays
+
+
+def test_spans_are_the_windows_of_labelled_clips():
+    arrays = arrays_of([(12, 0), (30, UNLABELLED), (10, 2)])
     spans = training_spans(arrays, window=10, hop=5)
     assert spans == [Span(0, 0, 10), Span(0, 2, 12), Span(2, 0, 10)]
     assert [len(span) for span in spans] == [10, 10, 10]
+    assert training_spans(arrays, window=10, hop=5, clips=[1, 2]) == [Span(2, 0, 10)]
+
+
+labels_of_clips = st.lists(st.integers(UNLABELLED, 4), min_size=1, max_size=80)
+
+
+@given(labels_of_clips, st.floats(0.1, 100), seeds)
+def test_a_share_of_every_class_and_at_least_one_clip(labels, percent, seed):
+    arrays = arrays_of([(1, label) for label in labels])
+    chosen = share_of_clips(arrays, percent, seed=seed)
+    assert chosen == sorted(set(chosen))
+    for label in set(labels):
+        num_kept = sum(labels[i] == label for i in chosen)
+        assert num_kept == max(1, round(labels.count(label) * percent / 100))
+    larger = share_of_clips(arrays, min(100.0, percent * 1.5), seed=seed)
+    assert set(chosen) <= set(larger)
+    assert share_of_clips(arrays, 100.0, seed=seed) == list(range(len(labels)))
+
+
+def test_another_seed_is_another_share():
+    arrays = arrays_of([(1, 0)] * 100)
+    assert share_of_clips(arrays, 50.0, seed=0) != share_of_clips(arrays, 50.0, seed=1)
+
+
+STREAMS = ("ir50", "vggish", "bert")
+
+
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.floats(0, 0.99), seeds, epochs)
+def test_one_stream_with_data_always_stays(has, chance, seed, epoch):
+    has_data = dict(zip(STREAMS, has, strict=True))
+    dropped = dropped_streams(has_data, chance, Span(3, 40, 50), seed=seed, epoch=epoch)
+    with_data = {name for name in STREAMS if has_data[name]}
+    assert dropped <= with_data
+    assert not with_data or dropped != with_data
+    again = dict(reversed(has_data.items()))
+    assert dropped_streams(again, chance, Span(3, 40, 50), seed=seed, epoch=epoch) == dropped
+
+
+def test_streams_are_dropped_as_often_as_asked_and_each_on_its_own():
+    has_data = dict.fromkeys(STREAMS, True)
+    windows = [Span(clip, start, start + 10) for clip in range(60) for start in range(0, 200, 5)]
+    drawn = [dropped_streams(has_data, 0.3, span, seed=0, epoch=2) for span in windows]
+    # a stream goes with chance 0.3, except where all three would: then each stays once in three
+    expected = 0.3 - 0.3**3 / 3
+    for name in STREAMS:
+        share = np.mean([name in dropped for dropped in drawn])
+        assert abs(share - expected) < 4 * (0.25 / len(windows)) ** 0.5
+    pairs = np.mean([{"ir50", "bert"} <= dropped for dropped in drawn])
+    assert abs(pairs - 0.3**2 * (0.7 + 0.3 / 3)) < 4 * (0.25 / len(windows)) ** 0.5
+    other = [dropped_streams(has_data, 0.3, span, seed=0, epoch=3) for span in windows]
+    assert drawn != other
 
 
 @given(st.integers(1, 200), seeds, epochs)
