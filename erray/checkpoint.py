@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import shutil
@@ -63,6 +64,8 @@ class ModelDescription:
     """How frames become the clip's class, one of ``erray.metrics.CLIP_RULES``."""
     clock_hz: float | None = None
     """Ticks per second; None: the frames' own times."""
+    temperature: float = 1.0
+    """Divides the logarithms of a clip's probabilities; val chose it (``erray.calibration``)."""
     erray_version: str = field(default=erray.__version__)
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class ModelDescription:
             raise UserError(
                 f"clip_rule must be one of {', '.join(CLIP_RULES)}, found {self.clip_rule!r}"
             )
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"temperature must be a number above 0, found {self.temperature}")
 
     @property
     def num_classes(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax, logsumexp
 
 from erray.errors import UserError
 
@@ -136,7 +137,9 @@ def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def clip_prediction(logits_TC: npt.ArrayLike, rule: str) -> tuple[int, npt.NDArray[np.float64]]:
+def clip_prediction(
+    logits_TC: npt.ArrayLike, rule: str, *, temperature: float = 1.0
+) -> tuple[int, npt.NDArray[np.float64]]:
     """Class of a clip and its probabilities [C], from the logits of its (valid) frames.
 
     - ``majority``: the class that is highest in most frames; probabilities are the shares of votes.
@@ -144,7 +147,8 @@ def clip_prediction(logits_TC: npt.ArrayLike, rule: str) -> tuple[int, npt.NDArr
     - ``mean_logits``: softmax of the frames' mean logits.
 
     The class has the highest of these probabilities; of equals the one with the higher mean
-    softmax, then the lower id.
+    softmax, then the lower id. ``temperature`` then divides the logarithms of the probabilities
+    (for ``mean_logits`` the mean logits): no class changes by it, and no share of votes.
 
     Raises:
         UserError: an unknown rule.
@@ -162,7 +166,23 @@ def clip_prediction(logits_TC: npt.ArrayLike, rule: str) -> tuple[int, npt.NDArr
     else:
         raise UserError(f"no clip rule named {rule!r}; expected one of: {', '.join(CLIP_RULES)}")
     best = np.lexsort((-mean_C, -probabilities_C))[0]  # stable: equals stay in order of id
+    if rule != "majority" and temperature != 1:
+        probabilities_C = softmax(clip_logits(logits_TC, rule) / temperature)
     return int(best), probabilities_C
+
+
+def clip_logits(logits_TC: npt.ArrayLike, rule: str) -> npt.NDArray[np.float64]:
+    """Values [C] whose softmax is a clip's probabilities by any rule but ``majority``.
+
+    The mean logits, or the logarithms of the mean probabilities.
+    """
+    logits_TC = np.asarray(logits_TC, np.float64)
+    assert rule in CLIP_RULES and rule != "majority", rule
+    if rule == "mean_logits":
+        return np.asarray(logits_TC.mean(0))
+    # in logarithms throughout: a probability may be smaller than any float
+    summed_C = logsumexp(log_softmax(logits_TC, axis=-1), axis=0)
+    return np.asarray(summed_C - np.log(len(logits_TC)))
 
 
 def _ratio(

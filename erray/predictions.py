@@ -101,6 +101,7 @@ class Predictor:
             times_s_T=np.asarray(row["frame_times_s"]),
             classes=self.description.class_names,
             clip_rule=self.description.clip_rule,
+            temperature=self.description.temperature,
             model_name=self.model_name,
             model_version=self.model_version,
         )

@@ -65,10 +65,14 @@ def prediction_row(
     clip_rule: str,
     model_name: str,
     model_version: str,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
-    """One row of a predictions table: the frames' logits and what the clip rule makes of them."""
+    """One row of a predictions table: the frames' logits and what the clip rule makes of them.
+
+    The logits are the model's own; ``temperature`` enters the clip's probabilities alone.
+    """
     assert logits_TC.shape == (len(times_s_T), len(classes)), logits_TC.shape
-    predicted, probabilities_C = clip_prediction(logits_TC, clip_rule)
+    predicted, probabilities_C = clip_prediction(logits_TC, clip_rule, temperature=temperature)
     columns = tensor_columns(logits_TC)
     return {
         "clip_id": clip_id,

@@ -1,39 +1,49 @@
 """One finished training run on disk: model, history, predictions; and the plain way to get there.
 
 ``<folder>/model/`` (weights and description), ``history.json``, ``predictions/`` (every clip of the
-splits it was scored on), ``state.pt`` (to resume from; its job's fingerprint says of what).
+splits it was scored on), ``state.pt`` (to resume from; its job's fingerprint says of what), and
+``by_rule/<rule>/``: model, history and predictions again, as another clip rule chose the epoch.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from erray.calibration import fit_temperature
 from erray.checkpoint import (
     ModelDescription,
-    load_model,
     load_state,
     save_model,
     save_state,
 )
 from erray.errors import UserError
 from erray.labels import LabelSet
+from erray.metrics import clip_logits
+from erray.models.fusion import FusionModel
 from erray.records import PREDICTION_SCHEMA
 from erray.scoring import prediction_row
 from erray.store import Table
 from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
-from erray.training.validation import score_split, selection_key
+from erray.training.validation import rule_key, score_split, selection_key
 from erray.windows import UNLABELLED
 
 EpochCallback = Callable[[dict[str, float]], None]
+Logits = dict[str, list[NDArray[np.float32]]]
+"""Split to the logits [T, C] of its clips."""
+
+_BY_RULE = "by_rule"
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,12 @@ class TrainingRun:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def full_name(self) -> str:
+        """Name in predictions: the run's, with the clip rule where that chose the epoch."""
+        parts = self.folder.parts
+        return "/".join(parts[-3:] if parts[-2:-1] == (_BY_RULE,) else parts[-1:])
 
     @property
     def model(self) -> Path:
@@ -121,14 +137,16 @@ def finish_run(
 ) -> None:
     """Keep the weights that val chose, score ``splits`` with them, write the history last.
 
+    Before that the same in ``by_rule/<rule>/`` for those that val chose by another clip rule.
+
     Args:
         state: the final training state of ``job``.
         features: stream name to fingerprint of its features.
         clock_hz: the clips' clock; None: the frames' own times.
-        splits: split name to arrays; every clip of them gets a row in ``predictions``.
+        splits: split name to arrays, ``val`` among them, which also decides the temperature; every
+            clip of them gets a row in ``predictions``.
     """
-    model = job.make_model()
-    model.load_state_dict(state["best_weights"])
+    settings, model = job.settings, job.make_model()
     description = ModelDescription(
         model=job.model.name,
         options=job.model.options,
@@ -136,48 +154,90 @@ def finish_run(
         labels=labels.name,
         class_names=labels.names,
         features={name: features[name] for name in job.streams},
-        window=job.settings.window,
-        hop=job.settings.hop,
-        clip_rule=job.settings.clip_rule,
+        window=settings.window,
+        hop=settings.hop,
+        clip_rule=settings.clip_rule,
         clock_hz=clock_hz,
     )
-    save_model(run.model, model, description)
-    rows = [row for arrays in splits.values() for row in _predictions(run, job, arrays, labels)]
-    run.predictions.replace(rows)
-    _write_json(
-        run.folder / "history.json",
-        {
-            "job": job.fingerprint,
-            "metric": selection_key(job.settings),
-            "epochs": list(state["history"]),
-            "best_epoch": state["best_epoch"],
-            "best_metric": state["best_metric"],
-        },
-    )
-
-
-def _predictions(
-    run: TrainingRun, job: TrainJob, arrays: FeatureArrays, labels: LabelSet
-) -> list[dict[str, Any]]:
-    model, _ = load_model(run.model)  # what is scored is what was saved
-    rows = []
-    for i, logits_TC in score_split(model, arrays, job):
-        place = arrays.clips[i]
-        rows.append(
-            prediction_row(
-                logits_TC,
-                clip_id=place.clip_id,
-                split=place.split,
-                group=place.group,
-                label=None if place.label == UNLABELLED else labels.names[place.label],
-                times_s_T=arrays.times_s(i),
-                classes=labels.names,
-                clip_rule=job.settings.clip_rule,
-                model_name=run.name,
-                model_version=job.fingerprint,
-            )
+    shutil.rmtree(run.folder / _BY_RULE, ignore_errors=True)  # of an earlier job
+    scored: dict[int, Logits] = {}
+    for part, rule, best in _chosen(run, job, state):
+        model.load_state_dict(best["weights"])
+        if best["epoch"] not in scored:
+            scored[best["epoch"]] = _score(model, job, splits)
+        logits = scored[best["epoch"]]
+        found = replace(description, clip_rule=rule, temperature=_temperature(job, rule, logits))
+        save_model(part.model, model, found)
+        part.predictions.replace(
+            _rows(found, splits, logits, name=part.full_name, version=job.fingerprint)
         )
-    return rows
+        _write_json(
+            part.folder / "history.json",
+            {
+                "job": job.fingerprint,
+                "metric": best["name"],
+                "epochs": list(state["history"]),
+                "best_epoch": best["epoch"],
+                "best_metric": best["metric"],
+            },
+        )
+
+
+def _chosen(
+    run: TrainingRun, job: TrainJob, state: Mapping[str, Any]
+) -> Iterator[tuple[TrainingRun, str, dict[str, Any]]]:
+    """Run, clip rule and what val chose by it; the run itself last: its history ends the job."""
+    settings = job.settings
+    for rule, best in state["best_by_rule"].items():
+        if (rule, best["epoch"]) != (settings.clip_rule, state["best_epoch"]):
+            part = TrainingRun(run.folder / _BY_RULE / rule)
+            yield part, rule, {**best, "name": rule_key(settings, rule)}
+    best = {key: state[f"best_{key}"] for key in ("epoch", "metric", "weights")}
+    yield run, settings.clip_rule, {**best, "name": selection_key(settings)}
+
+
+def _score(model: FusionModel, job: TrainJob, splits: Mapping[str, FeatureArrays]) -> Logits:
+    return {
+        split: [logits_TC for _, logits_TC in score_split(model, arrays, job)]
+        for split, arrays in splits.items()
+    }
+
+
+def _temperature(job: TrainJob, rule: str, logits: Logits) -> float:
+    """The temperature of the rule's probabilities by the labelled clips of val; votes have none."""
+    if rule == "majority":
+        return 1.0
+    clips = [i for i in job.val_clips if job.val.clips[i].label != UNLABELLED]
+    values_NC = np.array([clip_logits(logits["val"][i], rule) for i in clips])
+    return fit_temperature(values_NC, [job.val.clips[i].label for i in clips])
+
+
+def _rows(
+    description: ModelDescription,
+    splits: Mapping[str, FeatureArrays],
+    logits: Logits,
+    *,
+    name: str,
+    version: str,
+) -> list[dict[str, Any]]:
+    names = description.class_names
+    return [
+        prediction_row(
+            logits_TC,
+            clip_id=place.clip_id,
+            split=place.split,
+            group=place.group,
+            label=None if place.label == UNLABELLED else names[place.label],
+            times_s_T=arrays.times_s(i),
+            classes=names,
+            clip_rule=description.clip_rule,
+            temperature=description.temperature,
+            model_name=name,
+            model_version=version,
+        )
+        for split, arrays in splits.items()
+        for i, (place, logits_TC) in enumerate(zip(arrays.clips, logits[split], strict=True))
+    ]
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -188,11 +188,13 @@ def test_a_bad_safetensors_header_is_refused(folder, header):
     ("change", "message"),
     [
         ({"hook": "os.system"}, "no option 'hook'; valid options: model, options"),
-        ({"model": "gpt"}, "no model named 'gpt'; expected one of: lfan"),
+        ({"model": "gpt"}, "no model named 'gpt'; expected one of: .*lfan"),
         ({"options": {"depth": 3}}, "no option 'depth'"),
         ({"window": "300"}, "window: .*'300'"),
         ({"labels": "basic7"}, "label set 'basic7'"),
         ({"clip_rule": "vote"}, "clip_rule must be one of majority"),
+        ({"temperature": 0.0}, "temperature must be a number above 0, found 0.0"),
+        ({"temperature": float("inf")}, "temperature"),
         ({"features": {"hog": "0"}}, "do not match streams"),
         ({"streams": {"hog": 6, "logmel": 9}}, "logmel.* should be .*, found"),
         ({"streams": {"hog": 10**12, "logmel": 4}}, "hog.* should be .*1000000000000"),
@@ -214,6 +216,16 @@ def test_missing_fields_are_named(folder):
     (folder / SUMS).write_text(f"{sha256(weights)}  {WEIGHTS}\n{sha256(text)}  {DESCRIPTION}\n")
     with pytest.raises(UserError, match="window is missing"):
         load_model(folder)
+
+
+def test_a_model_from_before_there_were_temperatures_has_1(folder, description):
+    content = json.loads((folder / DESCRIPTION).read_text())
+    assert content.pop("temperature") == 1.0
+    text = json.dumps(content).encode()
+    (folder / DESCRIPTION).write_bytes(text)
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / SUMS).write_text(f"{sha256(weights)}  {WEIGHTS}\n{sha256(text)}  {DESCRIPTION}\n")
+    assert load_model(folder)[1] == description
 
 
 def test_tensors_that_do_not_fit_are_refused(folder):

@@ -13,11 +13,22 @@ REPOSITORY = Path(__file__).parents[2]
 LAYERS = (
     ("records", "labels", "config", "errors", "options", "recipes"),
     ("store", "media", "run_record", "hub", "feature_rows"),
-    ("corpora", "faces", "encoders", "speech", "windows", "models", "metrics", "statistics"),
+    (
+        "calibration",
+        "corpora",
+        "encoders",
+        "faces",
+        "metrics",
+        "models",
+        "speech",
+        "statistics",
+        "windows",
+    ),
     (
         "checkpoint",
         "clip_batches",
         "demo",
+        "evaluation",
         "importing",
         "plan",
         "scoring",

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from erray.metrics import (
     UNLABELLED,
     accuracy,
     class_scores,
+    clip_logits,
     clip_prediction,
     confusion,
     macro_f1,
@@ -147,6 +149,33 @@ def test_clip_probabilities_are_probabilities(rows, rule):
     assert probabilities_C.sum() == pytest.approx(1)
     assert (probabilities_C >= 0).all()
     assert probabilities_C[best] == probabilities_C.max()
+
+
+many_frames = st.lists(
+    st.lists(st.floats(-60, 60), min_size=3, max_size=3), min_size=1, max_size=6
+).map(np.array)
+
+
+@given(many_frames, st.sampled_from(CLIP_RULES), st.floats(0.05, 20))
+def test_a_temperature_changes_how_sure_a_clip_is_and_never_its_class(logits_TC, rule, temperature):
+    best, plain_C = clip_prediction(logits_TC, rule)
+    scaled, found_C = clip_prediction(logits_TC, rule, temperature=temperature)
+    assert scaled == best and found_C[best] == found_C.max()
+    if rule == "majority":
+        expected_C = plain_C
+    elif rule == "mean_logits":
+        expected_C = scipy.special.softmax(logits_TC.mean(0) / temperature)
+    else:
+        powers_C = scipy.special.softmax(logits_TC, axis=-1).mean(0) ** (1 / temperature)
+        expected_C = powers_C / powers_C.sum()
+    np.testing.assert_allclose(found_C, expected_C, atol=1e-9)
+
+
+@given(many_frames, st.sampled_from(["mean_probabilities", "mean_logits"]))
+def test_clip_logits_have_the_rules_probabilities(logits_TC, rule):
+    np.testing.assert_allclose(
+        softmax(clip_logits(logits_TC, rule)), clip_prediction(logits_TC, rule)[1], atol=1e-12
+    )
 
 
 def test_softmax_of_large_logits():

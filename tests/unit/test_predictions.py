@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.special import softmax
 
 from erray.checkpoint import ModelDescription, save_model
 from erray.errors import UserError
@@ -47,7 +48,7 @@ def model(tmp_path: Path) -> Path:
     return save(tmp_path / "model", {name: PLAN.fingerprints[name] for name in PLAN.modalities})
 
 
-def save(folder: Path, fingerprints: dict[str, str]) -> Path:
+def save(folder: Path, fingerprints: dict[str, str], *, temperature: float = 1.0) -> Path:
     description = ModelDescription(
         model="lfan",
         options={"channels": {name: [5] for name in fingerprints}},
@@ -58,6 +59,7 @@ def save(folder: Path, fingerprints: dict[str, str]) -> Path:
         window=WINDOW,
         hop=HOP,
         clip_rule="mean_logits",
+        temperature=temperature,
     )
     torch.manual_seed(0)
     save_model(folder, description.build(), description)
@@ -105,6 +107,21 @@ def test_every_clip_of_a_batch_is_predicted_and_written(run, features, model):
         assert row["times_s"] == clock_s(LENGTHS[clip.clip_id])
         assert row["shape"] == [LENGTHS[clip.clip_id], 7]
         assert row["predicted"] == CEXPR_7.names[logits_of(row).mean(axis=0).argmax()]
+
+
+def test_a_temperature_is_in_the_probabilities_and_not_in_the_logits(run, features, tmp_path):
+    fingerprints = {name: PLAN.fingerprints[name] for name in PLAN.modalities}
+    found = {}
+    for temperature in (1.0, 2.5):
+        model = save(tmp_path / str(temperature), fingerprints, temperature=temperature)
+        run.predictions.clear()
+        predictor(model, run)(rows(run, CLIPS))
+        found[temperature] = run.predictions.read().to_pylist()
+    for plain, scaled in zip(found[1.0], found[2.5], strict=True):
+        assert (scaled["logits"], scaled["predicted"]) == (plain["logits"], plain["predicted"])
+        np.testing.assert_allclose(
+            scaled["probabilities"], softmax(logits_of(plain).mean(0) / 2.5), rtol=1e-6
+        )
 
 
 def test_a_short_clip_is_the_model_on_its_features(run, features, model):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 from erray.checkpoint import load_model
 from erray.labels import CEXPR_7
-from erray.metrics import score
+from erray.metrics import CLIP_RULES, clip_prediction, score
 from erray.records import tensor_from_columns
 from erray.training import runs
 from erray.training.arrays import FeatureArrays
@@ -113,8 +114,91 @@ def test_a_run_that_was_cut_off_while_it_finished_has_no_history(run, job, state
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "_predictions", dying)
+        patch.setattr(runs, "_rows", dying)
         finish(run, job, state)
     assert run.history() == {}
     finish(run, job, state)
     assert run.history()["job"] == job.fingerprint
+
+
+def logits_of(row: Mapping[str, Any]) -> np.ndarray:
+    return tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+
+
+def test_the_temperature_is_fitted_on_val_alone_and_enters_probabilities_alone(run, job, state):
+    val = FeatureArrays(job.val.folder)
+    wrong = (job.val.clips[0].label + 1) % len(CEXPR_7)
+    val.clips[:] = [dataclasses.replace(job.val.clips[0], label=wrong), *job.val.clips[1:]]
+    job = dataclasses.replace(job, val=val)
+    finish(run, job, state)
+    _, description = load_model(run.model)
+    rows = run.predictions.read().to_pylist()
+    val = [row for row in rows if row["split"] == "val" and row["label"]]
+    mean_NC = np.array([logits_of(row).mean(0) for row in val])
+    label_N = np.array([CEXPR_7.index(row["label"]) for row in val])
+
+    def loss(log_t: float) -> float:
+        log_NC = scipy.special.log_softmax(mean_NC / np.exp(log_t), axis=-1)
+        return -log_NC[np.arange(len(label_N)), label_N].mean()
+
+    grid = np.linspace(np.log(0.05), np.log(20), 5000)
+    expected = np.exp(min(grid, key=loss))
+    assert description.temperature == pytest.approx(expected, rel=3e-3) != 1
+    for row in rows:
+        probabilities_C = scipy.special.softmax(logits_of(row).mean(0) / description.temperature)
+        np.testing.assert_allclose(row["probabilities"], probabilities_C, rtol=1e-5)
+        assert row["predicted"] == CEXPR_7.names[logits_of(row).mean(0).argmax()]
+    without_train = TrainingRun(run.folder.with_name("again"))
+    finish_run(
+        without_train,
+        job,
+        state,
+        labels=CEXPR_7,
+        features=FEATURES,
+        clock_hz=25.0,
+        splits={"val": job.val},
+    )
+    assert load_model(without_train.model)[1].temperature == description.temperature
+
+
+def test_every_other_clip_rule_has_the_model_that_it_chose(run, job, state):
+    """As if two rules had preferred another epoch."""
+    weights = {
+        k: x + 0.01 if x.is_floating_point() else x for k, x in state["best_weights"].items()
+    }
+    chosen = {
+        "mean_logits": {"epoch": state["best_epoch"], "metric": 0.5, "weights": {}},
+        "mean_probabilities": {"epoch": 7, "metric": 0.4, "weights": weights},
+        "majority": {"epoch": 7, "metric": 0.3, "weights": weights},
+    }
+    (run.folder / "by_rule" / "mean_logits").mkdir(parents=True)  # an earlier job's
+    finish(run, job, {**state, "best_by_rule": chosen})
+    assert sorted(path.name for path in (run.folder / "by_rule").iterdir()) == [
+        "majority",
+        "mean_probabilities",
+    ]
+    for rule in ("majority", "mean_probabilities"):
+        part = TrainingRun(run.folder / "by_rule" / rule)
+        model, description = load_model(part.model)
+        assert description.clip_rule == rule
+        torch.testing.assert_close(dict(model.state_dict()), weights, rtol=0, atol=0)
+        history = part.history()
+        assert (history["best_epoch"], history["best_metric"]) == (7, chosen[rule]["metric"])
+        assert history["metric"] == f"val_{rule}_weighted_f1"
+        for row in part.predictions.read().to_pylist():
+            best, probabilities_C = clip_prediction(
+                logits_of(row), rule, temperature=description.temperature
+            )
+            assert (row["clip_rule"], row["predicted"]) == (rule, CEXPR_7.names[best])
+            assert row["model_name"] == f"fusion/by_rule/{rule}"
+            np.testing.assert_allclose(row["probabilities"], probabilities_C)
+    votes = load_model(run.folder / "by_rule" / "majority" / "model")[1]
+    assert votes.temperature == 1, "shares of votes have no temperature"
+    assert load_model(run.model)[1].clip_rule == "mean_logits"
+
+
+def test_rules_that_agree_with_the_run_have_no_model_of_their_own(run, job, state):
+    finish(run, job, state)
+    epochs = {rule: state["best_by_rule"][rule]["epoch"] for rule in CLIP_RULES}
+    assert epochs["mean_logits"] == state["best_epoch"]
+    assert not (run.folder / "by_rule" / "mean_logits").exists()
