@@ -10,7 +10,9 @@ The contract that every model keeps (``tests/unit/models/test_contract.py`` runs
   an absent tick has no influence.
 - ``valid_BT`` bool: the tick is real. Padding comes after a clip's valid ticks, changes no logit
   and no statistic, and has logits 0.
-- A clip's logits do not depend on its batch mates (eval) nor on its own future.
+- A clip's logits do not depend on its batch mates (eval) nor, where the class says ``causal``, on
+  its own future. (JMT and MT with the options for old checkpoints are an exception: see
+  ``erray.models.cross_attention``.)
 - With every stream absent the logits are finite.
 
 A model is made as ``Model(streams, num_classes, config)`` and keeps these three as attributes; they
@@ -24,11 +26,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from erray.errors import UserError
+from erray.models.can import CAN
+from erray.models.concat import Concat
 from erray.models.fusion import FusionModel
+from erray.models.jmt import JMT
 from erray.models.lfan import LFAN
+from erray.models.mt import MT
 from erray.options import parse_options
 
-MODELS: dict[str, type[FusionModel]] = {"lfan": LFAN}
+MODELS: dict[str, type[FusionModel]] = {
+    "lfan": LFAN,
+    "can": CAN,
+    "jmt": JMT,
+    "mt": MT,
+    "concat": Concat,
+}
 
 
 def make_model(

@@ -67,6 +67,8 @@ class FusionModel(nn.Module):
     """
 
     config_class: ClassVar[type[EncoderConfig]]
+    causal: ClassVar[bool]
+    """Whether a tick's logits come from that tick and earlier ones alone."""
     channel_table: ClassVar[Mapping[int, tuple[int, ...]]]
     """Stream width to TCN channels; a stream of another width takes the nearest one's."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,13 @@ from torch import Tensor, nn
 from erray.errors import UserError
 from erray.models.blocks import AbsentVector
 from erray.models.fusion import EncoderConfig, FusionModel
+
+CHANNEL_TABLE: Mapping[int, tuple[int, ...]] = {
+    128: (64, 64, 32, 32),
+    512: (256, 256, 128, 128),
+    768: (256, 256, 128, 128),
+}
+"""Stream width to TCN channels as published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,8 @@ class LFAN(FusionModel):
     """See ``erray.models`` for the contract of ``forward``."""
 
     config_class = LfanConfig
-    channel_table: ClassVar = {
-        128: (64, 64, 32, 32),
-        512: (256, 256, 128, 128),
-        768: (256, 256, 128, 128),
-    }
+    causal = True
+    channel_table = CHANNEL_TABLE
     config: LfanConfig
 
     def __init__(self, streams: Mapping[str, int], num_classes: int, config: LfanConfig) -> None:
@@ -117,31 +120,3 @@ class LeaderFollowerAttention(nn.Module):
         slots = scores_BTHMM.softmax(dim=-1) @ v + v
         slots = torch.where(present_BT1M.unsqueeze(-1), slots, 0)
         return self.norm(self.dropout(self.o_proj(slots.flatten(-3))))
-
-
-def published_names(model: LFAN) -> dict[str, str]:
-    """Name of every tensor in ``model.state_dict()`` to its name in a published checkpoint.
-
-    The normaliser and the vectors for absence are not in such a checkpoint and are left out. The
-    published blocks list both convolutions twice (``conv1`` is ``net.0``, ``conv2`` is ``net.4``).
-    """
-    return {
-        name: _published_name(name)
-        for name in model.state_dict()
-        if ".normaliser." not in name and ".absent." not in name and "absent_leader." not in name
-    }
-
-
-def _published_name(name: str) -> str:
-    if name.startswith("encoders."):
-        _, stream, part, rest = name.split(".", 3)
-        rest = rest.replace("conv1.", "net.0.").replace("conv2.", "net.4.")
-        return f"{part}.{stream}.{rest}"
-    for ours, theirs in (
-        ("fusion.norm.", "fusion.layers.norm1."),
-        ("fusion.", "fusion.layers.self_attn."),
-        ("head.", "regressor."),
-    ):
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    raise AssertionError(f"no published name for {name}")
