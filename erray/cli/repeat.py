@@ -52,9 +52,12 @@ def _show_pooled(pooled: dict[str, Any]) -> None:
         ("clip", "macro_f1", "macro F1"),
         ("clip", "accuracy", "accuracy"),
         ("frame", "weighted_f1", "weighted F1 of frames"),
+        ("clip_without_other", "weighted_f1", "weighted F1, Other ignored"),
+        ("frame_without_other", "weighted_f1", "weighted F1 of frames, Other ignored"),
     ):
-        found = pooled[level][metric]
-        say(f"  {name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
+        if level in pooled:
+            found = pooled[level][metric]
+            say(f"  {name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
 
 
 def _score(scores: dict[str, Any], place: tuple[str, str, str]) -> str:

@@ -11,7 +11,7 @@ from erray.config import with_settings
 from erray.corpora.cexpr import fold_numbers
 from erray.corpora.findings import WARNING, refuse_errors
 from erray.flow.context import Flow
-from erray.flow.spread import Predicted, pooled, predicted, spread
+from erray.flow.spread import Answers, answers, pooled, scores, spread
 from erray.flow.train import keep, scored_splits
 from erray.ray_session import ray_session
 from erray.training.fanout import train_each
@@ -110,36 +110,33 @@ def _train(repetitions: list[Repetition], parent: str) -> None:
 
 def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
-    found: dict[str, dict[tuple[int | None, int], Predicted]] = {}
+    said: dict[str, dict[tuple[int | None, int], dict[str, Answers]]] = {}
     for r in repetitions:
-        of_split = predicted(r.run, flow.labels)
-        for split, part in of_split.items():
-            found.setdefault(split, {})[r.fold, r.seed] = part
+        of_split = answers(r.run)
+        for split, by_level in of_split.items():
+            said.setdefault(split, {})[r.fold, r.seed] = by_level
         runs.append(
             {
                 "run": str(r.run.folder.relative_to(flow.out / "training")),
                 "fold": r.fold,
                 "seed": r.seed,
                 "best_epoch": r.run.history()["best_epoch"],
-                "scores": {split: part.scores for split, part in of_split.items()},
+                "scores": {split: scores(by_level) for split, by_level in of_split.items()},
             }
         )
     # a split that some fold lacks has no mean over the folds
-    whole = {split: parts for split, parts in found.items() if len(parts) == len(repetitions)}
+    whole = {split: of_runs for split, of_runs in said.items() if len(of_runs) == len(runs)}
+    test, num_bootstrap = whole.get("test"), flow.recipe.report.num_bootstrap
     return {
         "streams": list(flow.recipe.streams),
         "model": flow.recipe.model.name,
         "clip_rule": flow.recipe.train.clip_rule,
         "runs": runs,
         "spread": {
-            split: spread({key: part.scores for key, part in parts.items()})
-            for split, parts in whole.items()
+            split: spread({key: scores(by_level) for key, by_level in of_runs.items()})
+            for split, of_runs in whole.items()
         },
-        "pooled": (
-            pooled(list(whole["test"].values()), num_bootstrap=flow.recipe.report.num_bootstrap)
-            if "test" in whole
-            else None
-        ),
+        "pooled": pooled(list(test.values()), num_bootstrap=num_bootstrap) if test else None,
     }
 
 

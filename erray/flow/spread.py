@@ -1,79 +1,87 @@
 """Scores of runs that differ in seed and fold only: each one's, their spread, and all together.
 
-Pure functions of predictions tables. A fold's score depends on which clips were tested, a seed's on
-chance alone: their spreads are told apart.
+Pure functions of predictions. A fold's score depends on which clips were tested, a seed's on chance
+alone: their spreads are told apart.
+
+There are two levels, ``clip`` by the run's clip rule and ``frame``; where Other is a class, also
+``clip_without_other`` and ``frame_without_other``: its clips and its logits left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erray.labels import LabelSet
+from erray.evaluation.clips import LabelledClips
 from erray.metrics import METRICS, confusion
-from erray.records import tensor_from_columns
 from erray.statistics import bootstrap_interval
 from erray.training.runs import TrainingRun
-
-LEVELS = ("clip", "frame")
 
 Scores = dict[str, dict[str, float]]
 """Level to metric to score."""
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """Labels and predictions of the labelled clips of one split, a value per clip or per frame.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a run said at one level: class ids of N clips or frames, and their groups."""
 
-    Attributes:
-        clips: ``(label [N], prediction [N], group [N])`` by the run's clip rule.
-        frames: the same for every frame of these clips; a frame has its clip's label.
-    """
-
-    clips: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]
-    frames: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]
+    label_N: NDArray[np.int64]
+    predicted_N: NDArray[np.int64]
+    group_N: NDArray[np.str_]
     num_classes: int
 
-    def level(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
-        return {"clip": self.clips, "frame": self.frames}[name]
 
-    @cached_property
-    def scores(self) -> Scores:
-        """Every metric at both levels."""
-        return {
-            level: {
-                name: float(metric(confusion(*self.level(level)[:2], self.num_classes)))
-                for name, metric in METRICS.items()
-            }
-            for level in LEVELS
+def answers(run: TrainingRun) -> dict[str, dict[str, Answers]]:
+    """Split to level to what a finished run said; splits without a label are left out."""
+    rows = run.predictions.read().to_pylist()
+    found = {}
+    for split in dict.fromkeys(row["split"] for row in rows):
+        clips = LabelledClips.from_rows(row for row in rows if row["split"] == split)
+        if clips is not None:
+            found[split] = levels(clips)
+    return found
+
+
+def levels(clips: LabelledClips) -> dict[str, Answers]:
+    """Level to what was said."""
+    found = {}
+    for suffix, part in (("", clips), ("_without_other", clips.without_other())):
+        if part is not None:
+            predicted_N = part.predicted(part.clip_rule)
+            of_clips = part.label_N, predicted_N, np.array(part.groups)
+            found[f"clip{suffix}"] = Answers(*of_clips, len(part.classes))
+            found[f"frame{suffix}"] = Answers(*part.frames(), len(part.classes))
+    return found
+
+
+def scores(said: Mapping[str, Answers]) -> Scores:
+    """Every metric at every level."""
+    return {
+        level: {
+            name: float(metric(confusion(a.label_N, a.predicted_N, a.num_classes)))
+            for name, metric in METRICS.items()
         }
+        for level, a in said.items()
+    }
 
 
-def predicted(run: TrainingRun, labels: LabelSet) -> dict[str, Predicted]:
-    """Split name to what a finished run predicted there; splits without a label are left out."""
-    rows = [row for row in run.predictions.read().to_pylist() if row["label"] is not None]
-    splits = dict.fromkeys(row["split"] for row in rows)
-    return {split: _predicted([r for r in rows if r["split"] == split], labels) for split in splits}
-
-
-def spread(scores: Mapping[tuple[int | None, int], Scores]) -> dict[str, Any]:
+def spread(of_runs: Mapping[tuple[int | None, int], Scores]) -> dict[str, Any]:
     """Mean and standard deviations of scores by ``(fold, seed)``: level to metric to numbers.
 
     ``std`` is over all runs, ``std_seeds`` over the seeds' means over folds, ``std_folds`` over the
     folds' means over seeds; each with n - 1 below, None of fewer than two.
     """
-    folds = list(dict.fromkeys(fold for fold, _ in scores))
-    seeds = list(dict.fromkeys(seed for _, seed in scores))
+    folds = list(dict.fromkeys(fold for fold, _ in of_runs))
+    seeds = list(dict.fromkeys(seed for _, seed in of_runs))
     found: dict[str, Any] = {}
-    for level in LEVELS:
+    for level in _shared(list(of_runs.values())):
         found[level] = {}
         for metric in METRICS:
-            value_FS = np.array([[scores[f, s][level][metric] for s in seeds] for f in folds])
+            value_FS = np.array([[of_runs[f, s][level][metric] for s in seeds] for f in folds])
             found[level][metric] = {
                 "mean": float(value_FS.mean()),
                 "std": _std(value_FS.ravel()),
@@ -83,17 +91,18 @@ def spread(scores: Mapping[tuple[int | None, int], Scores]) -> dict[str, Any]:
     return found
 
 
-def pooled(parts: Sequence[Predicted], *, num_bootstrap: int) -> dict[str, Any]:
+def pooled(of_runs: Sequence[Mapping[str, Answers]], *, num_bootstrap: int) -> dict[str, Any]:
     """Scores of all predictions together with intervals: level to metric to value, low, high.
 
     With folds these are out-of-fold predictions: each was made by a model that had not seen the
     clip. Groups are resampled: a clip predicted with several seeds does not count as several.
     """
-    found: dict[str, Any] = {"predictions": sum(len(part.clips[0]) for part in parts)}
-    for level in LEVELS:
-        label_N, predicted_N, group_N = (
-            np.concatenate([part.level(level)[i] for part in parts]) for i in range(3)
-        )
+    found: dict[str, Any] = {"predictions": sum(len(said["clip"].label_N) for said in of_runs)}
+    for level in _shared(of_runs):
+        parts = [said[level] for said in of_runs]
+        label_N = np.concatenate([part.label_N for part in parts])
+        predicted_N = np.concatenate([part.predicted_N for part in parts])
+        group_N = np.concatenate([part.group_N for part in parts])
         found[level] = {}
         for name, metric in METRICS.items():
             interval = bootstrap_interval(
@@ -104,26 +113,14 @@ def pooled(parts: Sequence[Predicted], *, num_bootstrap: int) -> dict[str, Any]:
                 groups=group_N,
                 num_samples=num_bootstrap,
             )
-            found[level][name] = {
-                "value": interval.value,
-                "low": interval.low,
-                "high": interval.high,
-            }
+            values = {"value": interval.value, "low": interval.low, "high": interval.high}
+            found[level][name] = values
     return found
 
 
-def _predicted(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Predicted:
-    label_N = np.array([labels.index(row["label"]) for row in rows])
-    group_N = np.array([row["group"] for row in rows])
-    frames = [
-        tensor_from_columns(row["logits"], row["shape"], row["dtype"]).argmax(-1) for row in rows
-    ]
-    lengths = [len(frame_T) for frame_T in frames]
-    return Predicted(
-        clips=(label_N, np.array([labels.index(row["predicted"]) for row in rows]), group_N),
-        frames=(label_N.repeat(lengths), np.concatenate(frames), group_N.repeat(lengths)),
-        num_classes=len(labels),
-    )
+def _shared(of_runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Levels that every run has: a fold's test may hold nothing but Other."""
+    return [level for level in of_runs[0] if all(level in said for said in of_runs)]
 
 
 def _std(values: NDArray[np.float64]) -> float | None:

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from erray.flow.spread import Predicted, pooled, predicted, spread
-from erray.labels import BASIC_7
+from erray.flow.spread import Answers, answers, pooled, scores, spread
+from erray.labels import BASIC_7, CEXPR_8, LabelSet
 from erray.metrics import clip_prediction
 from erray.scoring import prediction_row
 from erray.training.runs import TrainingRun
 
-NUM_CLASSES = len(BASIC_7)
+NUM_CLIPS = 40
 
 
-def made_up(seed: int, *, num_clips: int = 40) -> tuple[list[dict], list[np.ndarray]]:
+def made_up(seed: int, *, labels: LabelSet = BASIC_7) -> tuple[list[dict], list[np.ndarray]]:
     """Rows of a predictions table that are right more often than by chance, and their logits."""
     rng = np.random.default_rng(seed)
     rows, all_logits = [], []
-    for i in range(num_clips):
-        label = i % NUM_CLASSES
-        logits_TC = rng.normal(size=(int(rng.integers(1, 9)), NUM_CLASSES)).astype(np.float32)
+    for i in range(NUM_CLIPS):
+        label = i % len(labels)
+        logits_TC = rng.normal(size=(int(rng.integers(1, 9)), len(labels))).astype(np.float32)
         logits_TC[:, label] += 1.0
         rows.append(
             prediction_row(
@@ -31,9 +31,9 @@ def made_up(seed: int, *, num_clips: int = 40) -> tuple[list[dict], list[np.ndar
                 clip_id=f"clip{i}",
                 split="test" if i % 3 else "val",
                 group=f"group{i // 4}",
-                label=None if i % 10 == 9 else BASIC_7.names[label],
+                label=None if i % 10 == 9 else labels.names[label],
                 times_s_T=np.arange(len(logits_TC)) / 25,
-                classes=BASIC_7.names,
+                classes=labels.names,
                 clip_rule="mean_logits",
                 model_name="fusion",
                 model_version="0",
@@ -43,35 +43,44 @@ def made_up(seed: int, *, num_clips: int = 40) -> tuple[list[dict], list[np.ndar
     return rows, all_logits
 
 
-def of_run(folder: Path, seed: int) -> dict[str, Predicted]:
+def of_run(folder: Path, seed: int, *, labels: LabelSet = BASIC_7) -> dict[str, dict[str, Answers]]:
     run = TrainingRun(folder)
-    run.predictions.replace(made_up(seed)[0])
-    return predicted(run, BASIC_7)
+    run.predictions.replace(made_up(seed, labels=labels)[0])
+    return answers(run)
 
 
-def test_scores_of_clips_and_of_frames_are_those_of_scikit_learn(tmp_path):
-    found = of_run(tmp_path / "run", seed=3)
+@pytest.mark.parametrize("labels", [BASIC_7, CEXPR_8])
+def test_scores_of_clips_and_of_frames_are_those_of_scikit_learn(labels, tmp_path):
+    found = of_run(tmp_path / "run", seed=3, labels=labels)
     assert set(found) == {"val", "test"}
-    rows, all_logits = made_up(3)
-    for split, part in found.items():
-        chosen = [
-            (BASIC_7.index(row["label"]), logits_TC)
-            for row, logits_TC in zip(rows, all_logits, strict=True)
-            if row["split"] == split and row["label"] is not None
-        ]
-        truth = [label for label, _ in chosen]
-        clips = [clip_prediction(logits_TC, "mean_logits")[0] for _, logits_TC in chosen]
-        frame_truth = [label for label, logits_TC in chosen for _ in logits_TC]
-        frames = [c for _, logits_TC in chosen for c in logits_TC.argmax(-1)]
-        for level, (y, x) in {"clip": (truth, clips), "frame": (frame_truth, frames)}.items():
-            expected = {
-                "accuracy": accuracy_score(y, x),
-                "weighted_f1": f1_score(y, x, average="weighted", zero_division=0),
-                "macro_f1": f1_score(
-                    y, x, average="macro", labels=range(NUM_CLASSES), zero_division=0
-                ),
-            }
-            assert part.scores[level] == pytest.approx(expected)
+    rows, all_logits = made_up(3, labels=labels)
+    for split, said in found.items():
+        for suffix, num_classes in (("", len(labels)), ("_without_other", 7)):
+            if suffix and labels is BASIC_7:
+                assert set(said) == {"clip", "frame"}
+                continue
+            # of CEXPR_8 Other is the last
+            chosen = [
+                (labels.index(row["label"]), logits_TC[:, :num_classes])
+                for row, logits_TC in zip(rows, all_logits, strict=True)
+                if row["split"] == split
+                and row["label"] is not None
+                and labels.index(row["label"]) < num_classes
+            ]
+            truth = [label for label, _ in chosen]
+            clips = [clip_prediction(logits_TC, "mean_logits")[0] for _, logits_TC in chosen]
+            frame_truth = [label for label, logits_TC in chosen for _ in logits_TC]
+            frames = [c for _, logits_TC in chosen for c in logits_TC.argmax(-1)]
+            for level, (y, x) in {"clip": (truth, clips), "frame": (frame_truth, frames)}.items():
+                assert scores(said)[level + suffix] == pytest.approx(
+                    {
+                        "accuracy": accuracy_score(y, x),
+                        "weighted_f1": f1_score(y, x, average="weighted", zero_division=0),
+                        "macro_f1": f1_score(
+                            y, x, average="macro", labels=range(num_classes), zero_division=0
+                        ),
+                    }
+                )
 
 
 def numbers(clip: float) -> dict[str, dict[str, float]]:
@@ -81,8 +90,8 @@ def numbers(clip: float) -> dict[str, dict[str, float]]:
 
 def test_the_spread_of_folds_is_told_from_that_of_seeds():
     value_FS = np.array([[0.50, 0.52, 0.48], [0.70, 0.74, 0.66]])
-    scores = {(f, s): numbers(value_FS[f, s]) for f in range(2) for s in range(3)}
-    found = spread(scores)["clip"]["macro_f1"]
+    of_runs = {(f, s): numbers(value_FS[f, s]) for f in range(2) for s in range(3)}
+    found = spread(of_runs)["clip"]["macro_f1"]
     assert found == pytest.approx(
         {
             "mean": 0.6,
@@ -91,7 +100,7 @@ def test_the_spread_of_folds_is_told_from_that_of_seeds():
             "std_folds": np.std([0.5, 0.7], ddof=1),
         }
     )
-    assert spread(scores)["frame"]["accuracy"]["mean"] == pytest.approx(0.3)
+    assert spread(of_runs)["frame"]["accuracy"]["mean"] == pytest.approx(0.3)
 
 
 def test_one_run_has_no_spread():
@@ -102,10 +111,10 @@ def test_one_run_has_no_spread():
 def test_pooled_scores_are_of_all_predictions(tmp_path):
     parts = [of_run(tmp_path / str(seed), seed)["test"] for seed in range(2)]
     found = pooled(parts, num_bootstrap=300)
-    label_N, predicted_N = (np.concatenate([p.clips[i] for p in parts]) for i in range(2))
-    assert found["predictions"] == len(label_N)
+    right_N = np.concatenate([p["clip"].label_N == p["clip"].predicted_N for p in parts])
+    assert found["predictions"] == len(right_N)
     accuracy = found["clip"]["accuracy"]
-    assert accuracy["value"] == pytest.approx(np.mean(label_N == predicted_N))
+    assert accuracy["value"] == pytest.approx(right_N.mean())
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert set(found["frame"]) == {"accuracy", "weighted_f1", "macro_f1"}
 
