@@ -27,12 +27,22 @@ def say_plainly(text: str) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A small table for people; the first column is text, the others are numbers."""
-    view = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    view = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
     for i, name in enumerate(columns):
         view.add_column(name, justify="left" if i == 0 else "right", header_style="dim")
     for row in rows:
         view.add_row(*row)
     console.print(view)
+
+
+def with_limits(found: Mapping[str, float]) -> str:
+    """A score with its interval, short enough for several in a row."""
+    return f"{found['value']:.3f} {found['low']:.2f}-{found['high']:.2f}"
+
+
+def paired(gap: Mapping[str, float]) -> str:
+    """A paired difference with its interval."""
+    return f"{gap['difference']:+.3f} {gap['low']:+.2f} to {gap['high']:+.2f}"
 
 
 def wrapped_table(columns: list[str], rows: list[list[Text]]) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from erray.cli.compare import compare
 from erray.cli.corpus import corpus_app
 from erray.cli.demo import demo
 from erray.cli.display import console
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 add_steps(app)
+app.command()(compare)
 app.command()(doctor)
 app.command()(faces)
 app.add_typer(corpus_app, name="corpus")

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from erray.cli.display import say, table
+from erray.cli.display import paired, say, table, with_limits
 
 _WORST_REASONS = 6
 
@@ -94,13 +94,17 @@ def show_ablation(result: dict[str, Any]) -> None:
     rows = [
         [
             row["streams"],
-            f"{row['weighted_f1']:.3f}",
-            f"{row['low']:.3f} - {row['high']:.3f}",
-            f"{row['val_weighted_f1']:.3f}",
+            with_limits(row["weighted_f1"]),
+            "" if row["minus_all"] is None else paired(row["minus_all"]["weighted_f1"]),
+            f"{row['macro_f1']['value']:.3f}",
+            f"{row['val']['value']:.3f}",
         ]
         for row in result["subsets"]
     ]
-    table("Ablation", ["streams", "test weighted F1", "95 % interval", "val weighted F1"], rows)
+    first = result["subsets"][0]
+    title = f"Ablation: {first['clips']} test clips; val: {first['val']['metric']}"
+    columns = ["streams", "weighted F1, 95 %", "minus all, 95 %", "macro F1", "val"]
+    table(title, columns, rows)
 
 
 def _short(value: Any) -> str:

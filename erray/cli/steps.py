@@ -178,8 +178,9 @@ def _ablate(flow: Flow) -> dict[str, Any]:
     from erray.flow.report import ablation_table
     from erray.flow.train import ablate_step
 
-    runs, settings = ablate_step(flow), flow.recipe.report
-    return {"subsets": ablation_table(runs, flow.labels, num_bootstrap=settings.num_bootstrap)}
+    runs, recipe = ablate_step(flow), flow.recipe
+    rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
+    return {"subsets": rows}
 
 
 def _pipeline(flow: Flow) -> dict[str, Any]:

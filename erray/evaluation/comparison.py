@@ -129,11 +129,14 @@ def common_clips(
     return a.only(shared), b.only(shared)
 
 
-def require_same_clips(a: LabelledClips, b: LabelledClips, *, names: tuple[str, str]) -> None:
+def require_same_clips(
+    a: LabelledClips, b: LabelledClips, *, names: tuple[str, str], remedy: str
+) -> None:
     """Refuse what cannot be compared.
 
     Args:
         names: of a and b, for the message.
+        remedy: what to do about other clips, for the message.
 
     Raises:
         UserError: other classes, clips, labels or groups.
@@ -151,7 +154,7 @@ def require_same_clips(a: LabelledClips, b: LabelledClips, *, names: tuple[str, 
                 counts.append(f"{len(alone)} only in {name} ({_few(alone)})")
         raise UserError(
             f"{names[0]} and {names[1]} cover different labelled clips: {'; '.join(counts)}; "
-            f"pass --common to compare the others"
+            f"{remedy}"
         )
     for what, value_a, value_b in (
         ("label", [a.classes[i] for i in a.label_N], [b.classes[i] for i in b.label_N]),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from erray.evaluation.comparison import require_same_clips
+from erray.flow.compare import labelled_clips
 from erray.flow.context import Flow
-from erray.labels import LabelSet
-from erray.metrics import score, weighted_f1
+from erray.metrics import METRICS
 from erray.report.build import build_report
-from erray.statistics import bootstrap_interval
+from erray.statistics import Resamples
 from erray.training.runs import TrainingRun
 
 
@@ -20,35 +23,53 @@ def report_step(flow: Flow) -> dict[str, Any]:
         rules = metrics["fusion"]
         flow.registry.log_metrics(
             parent,
-            [{f"test.{rule}.{k}": rules[rule][k] for rule in rules for k in _SCORES}],
+            [{f"test.{rule}.{k}": rules[rule][k] for rule in rules for k in METRICS}],
         )
     return metrics
 
 
-_SCORES = ("weighted_f1", "macro_f1", "accuracy")
-
-
 def ablation_table(
-    runs: dict[str, TrainingRun], labels: LabelSet, *, num_bootstrap: int
+    runs: Mapping[str, TrainingRun], *, num_bootstrap: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Test weighted F1 with its interval for every subset of streams, best first."""
+    """Test scores of every subset of streams by its clip rule, best weighted F1 first.
+
+    All subsets are scored on the same resamples of groups.
+
+    Args:
+        runs: subset to its run; the last is that of all streams.
+
+    Returns:
+        Per subset ``streams``, ``clips``, ``val`` (name and value of the score that chose the
+        epoch), each metric with its interval, and ``minus_all``: each metric minus that of all
+        streams, paired; None for all streams themselves.
+
+    Raises:
+        UserError: runs without labelled test clips, or of other test clips.
+    """
+    folders = [str(run.folder) for run in runs.values()]
+    clips = [labelled_clips(run, "test") for run in runs.values()]
+    for folder, part in zip(folders, clips, strict=True):
+        remedy = "remove both and run `erray ablate` again"
+        require_same_clips(clips[-1], part, names=(folders[-1], folder), remedy=remedy)
+    resamples = Resamples(
+        clips[-1].label_N,
+        [part.predicted(part.clip_rule) for part in clips],
+        len(clips[-1].classes),
+        groups=clips[-1].groups,
+        num_samples=num_bootstrap,
+        seed=seed,
+    )
     rows = []
-    for name, run in runs.items():
-        test = [row for row in run.predictions.read().to_pylist() if row["split"] == "test"]
-        test = [row for row in test if row["label"] is not None]
-        truth = [labels.index(row["label"]) for row in test]
-        predicted = [labels.index(row["predicted"]) for row in test]
-        interval = bootstrap_interval(
-            weighted_f1, truth, predicted, len(labels), num_samples=num_bootstrap
-        )
+    for i, (name, run) in enumerate(runs.items()):
+        last, history = len(runs) - 1, run.history()
+        gaps = {k: asdict(resamples.difference(metric, i, last)) for k, metric in METRICS.items()}
         rows.append(
             {
                 "streams": name,
-                "val_weighted_f1": run.history()["best_metric"],
-                "weighted_f1": score("weighted_f1", truth, predicted, len(labels)),
-                "low": interval.low,
-                "high": interval.high,
-                "clips": len(test),
+                "clips": len(clips[i]),
+                "val": {"metric": history["metric"], "value": history["best_metric"]},
+                **{k: asdict(resamples.interval(metric, i)) for k, metric in METRICS.items()},
+                "minus_all": None if i == last else gaps,
             }
         )
-    return sorted(rows, key=lambda row: -row["weighted_f1"])
+    return sorted(rows, key=lambda row: -row["weighted_f1"]["value"])

@@ -16,11 +16,11 @@ from erray.labels import CEXPR_7, CEXPR_8
 from erray.metrics import METRICS
 from tests.unit.evaluation.made_up import made_up_clips
 
-NAMES = ("one", "two")
+NAMES, REMEDY = ("one", "two"), "read more"
 
 
 def compared(a: LabelledClips, b: LabelledClips, rule: str | None = None) -> Comparison:
-    require_same_clips(a, b, names=NAMES)
+    require_same_clips(a, b, names=NAMES, remedy=REMEDY)
     return compare(a, b, metrics=list(METRICS), rule=rule, num_bootstrap=500, seed=0)
 
 
@@ -115,18 +115,18 @@ def test_runs_of_other_clocks_are_compared_by_clips_alone():
 def test_what_does_not_fit_is_refused_by_name():
     a = made_up_clips(11)
     with pytest.raises(UserError, match="one and two have different label sets"):
-        require_same_clips(a, made_up_clips(11, labels=CEXPR_7), names=NAMES)
+        require_same_clips(a, made_up_clips(11, labels=CEXPR_7), names=NAMES, remedy=REMEDY)
     fewer = a.only(a.clip_ids[5:])
     with pytest.raises(
-        UserError, match=r"5 only in one \(clip000, clip001, clip002, ...\); pass --c"
+        UserError, match=r"5 only in one \(clip000, clip001, clip002, ...\); read more"
     ):
-        require_same_clips(a, fewer, names=NAMES)
+        require_same_clips(a, fewer, names=NAMES, remedy=REMEDY)
     relabelled = replace(a, label_N=(a.label_N + (np.arange(60) == 3)))
     with pytest.raises(UserError, match=r"another label for 1 clips: clip003 \(Disgustedly Sur"):
-        require_same_clips(a, relabelled, names=NAMES)
+        require_same_clips(a, relabelled, names=NAMES, remedy=REMEDY)
     regrouped = replace(a, groups=("x", *a.groups[1:]))
     with pytest.raises(UserError, match=r"another group for 1 clips: clip000 \(group0 against x\)"):
-        require_same_clips(a, regrouped, names=NAMES)
+        require_same_clips(a, regrouped, names=NAMES, remedy=REMEDY)
 
 
 def test_the_clips_that_both_have():
