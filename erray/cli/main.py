@@ -14,6 +14,7 @@ from erray.cli.demo import demo
 from erray.cli.display import console
 from erray.cli.doctor import doctor
 from erray.cli.faces import faces
+from erray.cli.import_model import import_model
 from erray.cli.steps import add_steps
 from erray.cli.weights import weights_app
 from erray.errors import UserError
@@ -29,6 +30,7 @@ add_steps(app)
 app.command()(compare)
 app.command()(doctor)
 app.command()(faces)
+app.command("import")(import_model)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(weights_app, name="weights")
 
