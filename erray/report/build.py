@@ -15,11 +15,13 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from erray import __version__
+from erray.calibration import NUM_BINS
 from erray.config import Recipe
 from erray.plan import Plan
 from erray.report.charts import number
 from erray.report.curves import make_curves, run_tones
 from erray.report.quality import Tables, assess
+from erray.report.reliability import make_reliability
 from erray.report.scores import METRIC_NAMES, RULE_NAMES, Scores, metrics_json, score_run
 from erray.report.sources import ClipPrediction, RunData, read_run
 from erray.report.study import make_study
@@ -53,6 +55,7 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
         data.clips.values(),
         main=data.main,
         clip_rule=recipe.train.clip_rule,
+        temperatures=data.temperatures,
         num_bootstrap=recipe.report.num_bootstrap,
         seed=recipe.seed,
     )
@@ -93,9 +96,11 @@ def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
         rule_names=RULE_NAMES,
         tones=run_tones(data.test),
         curves=make_curves(data.histories, main=data.main),
+        reliability=make_reliability(scores.shown.calibration),
+        num_bins=NUM_BINS,
         study=make_study(data.study),
         timelines=[_timeline(p, tables) for p in chosen],
-        challenge=[(name, predicted[name]) for name in scores.classes],
+        challenge=[(name, predicted[name]) for name in scores.shown.classes],
         num_challenge=len(data.challenge),
         challenge_timelines=[_timeline(p, tables) for p in unlabelled],
         submission=data.submission,

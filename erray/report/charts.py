@@ -84,12 +84,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One mark at (``x``, ``y``) per cent with its tool tip."""
+    """One mark at (``x``, ``y``) per cent with its tool tip; size None: the style sheet's."""
 
     x: float
     y: float
     tone: str
     text: str
+    size_px: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

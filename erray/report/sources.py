@@ -60,7 +60,8 @@ class RunData:
     """A run folder as the report sees it.
 
     Training runs are keyed by name: ``fusion``, ``tuned``, then single streams. ``main`` is the
-    one whose model is registered (validation chose it), ``fusion`` where none is.
+    one whose model is registered (validation chose it), ``fusion`` where none is. ``temperatures``
+    are those of the runs' models.
     """
 
     folder: RunFolder
@@ -69,6 +70,7 @@ class RunData:
     test: dict[str, list[ClipPrediction]]
     challenge: list[ClipPrediction]
     histories: dict[str, dict[str, Any]]
+    temperatures: dict[str, float]
     study: dict[str, Any] | None
     status: list[dict[str, Any]]
     rejects: list[dict[str, Any]]
@@ -107,6 +109,9 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
     test = {name: rows for name, rows in test.items() if rows}
     _check_same_clips(test)
     histories = {name: read_json(folder.path("training", name, "history.json")) for name in runs}
+    models = {
+        name: read_json(folder.path("training", name, "model", "model.json")) for name in runs
+    }
     return RunData(
         folder=folder,
         record=RunRecord.load(folder.out),
@@ -114,6 +119,8 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
         test=test,
         challenge=_predictions(folder.predictions),
         histories={name: history for name, history in histories.items() if history},
+        # a model from before there were temperatures has none
+        temperatures={n: model.get("temperature", 1.0) for n, model in models.items() if model},
         study=read_json(folder.path("tune", "study.json")),
         status=_by_clip(folder.status.latest(columns=_STATUS_COLUMNS + _PLACE_COLUMNS)),
         rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)),

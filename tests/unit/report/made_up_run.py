@@ -29,6 +29,7 @@ from erray.store import RunFolder, Table
 HOSTILE = 'He said </script><script>window.broken = 1</script> & "left" <b>quietly</b>'
 RATE_HZ = 25.0
 SKILL = {"fusion": 2.7, "tuned": 2.9, "hog": 2.1, "logmel": 1.2, "hash": 0.8}
+TEMPERATURES = {"fusion": 1.3, "tuned": 1.7}
 CLASSES = LABEL_SETS["cexpr7"].names
 
 
@@ -42,11 +43,17 @@ class MadeUpRun:
     predictions: dict[str, list[dict[str, Any]]]
 
 
-def make_run(out: Path, *, clips_per_split: dict[str, int], overrides: list[str]) -> MadeUpRun:
+def make_run(
+    out: Path,
+    *,
+    clips_per_split: dict[str, int],
+    overrides: list[str],
+    classes: tuple[str, ...] = CLASSES,
+) -> MadeUpRun:
     """Write a whole run folder; test clips say hostile things, the first has one tick."""
     rng = np.random.default_rng(7)
     recipe = load_recipe("demo", ["corpus.root=/nowhere", *overrides])
-    clips = _clips(clips_per_split)
+    clips = _clips(clips_per_split, classes)
     folder, plan = RunFolder(str(out)).create(), Plan(recipe)
     folder.clips.replace([asdict(clip) for clip in clips])
     num_ticks = {clip.clip_id: int(rng.integers(40, 110)) for clip in clips}
@@ -57,12 +64,16 @@ def make_run(out: Path, *, clips_per_split: dict[str, int], overrides: list[str]
     predictions = {}
     for run, skill in SKILL.items():
         scored = [clip for clip in kept if clip.split in ("val", "test")]
-        rows = [_prediction(clip, num_ticks[clip.clip_id], skill, rng) for clip in scored]
+        rows = [_prediction(clip, num_ticks[clip.clip_id], skill, rng, classes) for clip in scored]
         Table(folder.path("training", run, "predictions"), PREDICTION_SCHEMA).replace(rows)
         _write_json(out / "training" / run / "history.json", _history(skill, rng))
+        if run in TEMPERATURES:
+            _write_json(
+                out / "training" / run / "model" / "model.json", {"temperature": TEMPERATURES[run]}
+            )
         predictions[run] = rows
     unlabelled = [clip for clip in kept if clip.split == "challenge"]
-    rows = [_prediction(clip, num_ticks[clip.clip_id], 3.0, rng) for clip in unlabelled]
+    rows = [_prediction(clip, num_ticks[clip.clip_id], 3.0, rng, classes) for clip in unlabelled]
     folder.predictions.replace(rows)
     _write_json(out / "tune" / "study.json", _study(rng))
     (out / "submission.csv").write_text("image_location\n")
@@ -70,7 +81,7 @@ def make_run(out: Path, *, clips_per_split: dict[str, int], overrides: list[str]
     return MadeUpRun(str(out), recipe, clips, predictions)
 
 
-def _clips(clips_per_split: dict[str, int]) -> list[Clip]:
+def _clips(clips_per_split: dict[str, int], classes: tuple[str, ...]) -> list[Clip]:
     said = ["No way, you actually did it!", "I can't believe they left without me.", "", None]
     clips = [
         Clip(
@@ -78,7 +89,7 @@ def _clips(clips_per_split: dict[str, int]) -> list[Clip]:
             media=f"{split}/{i:03d}.mp4",
             split=split,
             group=f"{split}-{i // 2}",
-            label=None if split == "challenge" else CLASSES[i % len(CLASSES)],
+            label=None if split == "challenge" else classes[i % len(classes)],
             transcript=said[i % len(said)],
             file_sha256=f"{split}{i}",
         )
@@ -91,11 +102,13 @@ def _clips(clips_per_split: dict[str, int]) -> list[Clip]:
     ]
 
 
-def _prediction(clip: Clip, num_ticks: int, skill: float, rng: Any) -> dict[str, Any]:
-    noise_TC = gaussian_filter1d(rng.normal(size=(num_ticks, len(CLASSES))), 6, axis=0) * 5
+def _prediction(
+    clip: Clip, num_ticks: int, skill: float, rng: Any, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    noise_TC = gaussian_filter1d(rng.normal(size=(num_ticks, len(classes))), 6, axis=0) * 5
     rise_T = np.sin(np.pi * (np.arange(num_ticks) + 0.5) / num_ticks) ** 0.7
-    noise_TC += rng.normal(size=len(CLASSES)) * 1.1 * rise_T[:, None]
-    acted = CLASSES.index(clip.label) if clip.label else int(rng.integers(len(CLASSES)))
+    noise_TC += rng.normal(size=len(classes)) * 1.1 * rise_T[:, None]
+    acted = classes.index(clip.label) if clip.label else int(rng.integers(len(classes)))
     noise_TC[:, acted] += skill * rise_T
     logits_TC = noise_TC.astype(np.float32)
     predicted, probabilities_C = clip_prediction(logits_TC, "mean_logits")
@@ -109,9 +122,9 @@ def _prediction(clip: Clip, num_ticks: int, skill: float, rng: Any) -> dict[str,
         "logits": columns["values"],
         "shape": columns["shape"],
         "dtype": columns["dtype"],
-        "classes": list(CLASSES),
+        "classes": list(classes),
         "probabilities": probabilities_C.tolist(),
-        "predicted": CLASSES[predicted],
+        "predicted": classes[predicted],
         "clip_rule": "mean_logits",
         "model_name": "erray-demo",
         "model_version": "3",

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from erray.errors import UserError
+from erray.labels import LABEL_SETS
 from erray.records import PREDICTION_SCHEMA
 from erray.report.build import build_report
 from erray.store import Table
 from tests.unit.report.conftest import Built
-from tests.unit.report.made_up_run import HOSTILE
+from tests.unit.report.made_up_run import HOSTILE, TEMPERATURES, make_run
 
 
 class Page(HTMLParser):
@@ -63,6 +64,42 @@ def test_the_page_is_about_the_registered_run(built: Built) -> None:
     )
 
 
+def test_the_page_tells_the_calibration_of_the_registered_run(built: Built) -> None:
+    found = built.metrics["scores"]["tuned"]["calibration"]
+    assert found["temperature"] == TEMPERATURES["tuned"]
+    section = re.search(r'<section id="calibration">(.*?)</section>', built.page, re.S)
+    assert section is not None
+    for key in ("error_before", "error_after", "loss_before", "loss_after"):
+        assert f"<td>{found[key]:.3f}</td>" in section[1]
+    marks = [b for key in ("before", "after") for b in found[f"bins_{key}"] if b["count"]]
+    shown = re.findall(
+        r'class="dot dot-bin-\w+" style="[^"]*width:([\d.]+)px[^"]*" title="(\d+)', section[1]
+    )
+    assert sorted(int(count) for _, count in shown) == sorted(b["count"] for b in marks)
+    sizes = {float(size) for size, count in shown if int(count) == max(b["count"] for b in marks)}
+    assert sizes == {max(float(size) for size, _ in shown)}
+    assert "temperature 1.70" in section[1]
+    assert "With Other ignored" not in built.page
+
+
+def test_a_page_of_eight_classes_has_the_scores_with_other_ignored(tmp_path: Path) -> None:
+    names = LABEL_SETS["cexpr8"].names
+    run = make_run(
+        tmp_path / "run",
+        clips_per_split={"train": 8, "val": 8, "test": 24, "challenge": 1},
+        overrides=["report.num_bootstrap=100", "corpus.kind=cexpr", "corpus.labels=cexpr8"],
+        classes=names,
+    )
+    metrics = build_report(run.out, run.recipe)
+    page = (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    rest = metrics["scores"]["tuned"]["without_other"]
+    assert (rest["num_clips"], len(rest["classes"])) == (21, 7)
+    part = re.search(r"<h3>With Other ignored</h3>(.*?)</section>", page, re.S)
+    assert part is not None and "7 classes, 21 clips" in re.sub(r"\s+", " ", part[1])
+    for level in (*rest["clips"].values(), rest["frames"]):
+        assert f"<strong>{level['metrics']['weighted_f1']['value']:.3f}</strong>" in part[1]
+
+
 def test_the_page_asks_for_nothing(built: Built) -> None:
     for tag, attrs in Page(built.page).tags:
         for name in ("src", "href", "srcset", "poster", "data", "action"):
@@ -89,7 +126,16 @@ def test_a_transcript_cannot_break_out(built: Built) -> None:
 
 def test_every_section_is_there_with_unique_ids(built: Built) -> None:
     ids = Page(built.page).ids()
-    wanted = {"rules", "fusion", "classes", "training", "study", "timelines", "challenge"}
+    wanted = {
+        "rules",
+        "fusion",
+        "classes",
+        "calibration",
+        "training",
+        "study",
+        "timelines",
+        "challenge",
+    }
     assert wanted | {"quality", "facts", "use"} <= set(ids)
     assert len(ids) == len(set(ids))
     links = {a["href"] for tag, a in Page(built.page).tags if tag == "a" and a.get("href")}
@@ -125,6 +171,7 @@ def test_what_is_missing_is_said_with_its_command(built: Built, run_folder: Path
     for name in ("hog", "logmel", "hash"):
         shutil.rmtree(run_folder / "training" / name)
     (run_folder / "training" / "fusion" / "history.json").unlink()
+    shutil.rmtree(run_folder / "training" / "fusion" / "model")
     (run_folder / "run.json").unlink()
     metrics = build_report(str(run_folder), built.run.recipe)
     page = (run_folder / "report" / "index.html").read_text()
@@ -134,6 +181,7 @@ def test_what_is_missing_is_said_with_its_command(built: Built, run_folder: Path
     assert page.count("<code>erray train</code>") == 2
     assert 'id="challenge"' not in page
     assert "not registered" in page
+    assert "The model's temperature is 1" in re.sub(r"\s+", " ", page)
 
 
 def test_no_test_predictions_names_the_command(built: Built, run_folder: Path) -> None:

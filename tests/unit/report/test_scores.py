@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
@@ -48,7 +50,13 @@ def test_runs() -> dict[str, list[ClipPrediction]]:
 def scores(test_runs: dict[str, list[ClipPrediction]]) -> Scores:
     clips = [Clip("t1", "m", "train", "g", label="b"), Clip("t2", "m", "test", "g", label="a")]
     return score_run(
-        test_runs, clips, main="fusion", clip_rule="mean_logits", num_bootstrap=300, seed=0
+        test_runs,
+        clips,
+        main="fusion",
+        clip_rule="mean_logits",
+        temperatures={"tuned": 2.0},
+        num_bootstrap=300,
+        seed=0,
     )
 
 
@@ -57,21 +65,23 @@ def test_scores_equal_scikit_learn(
 ) -> None:
     labels = [CLASSES.index(p.label or "") for p in test_runs["fusion"]]
     answers = [int(p.logits_TC.mean(0).argmax()) for p in test_runs["fusion"]]
-    found = scores.fused["fusion"]["mean_logits"]
+    level = scores.shown.clips["mean_logits"]
+    found = level.metrics
     assert found["weighted_f1"].value == pytest.approx(
         f1_score(labels, answers, average="weighted")
     )
     assert found["macro_f1"].value == pytest.approx(f1_score(labels, answers, average="macro"))
     assert found["accuracy"].value == pytest.approx(accuracy_score(labels, answers))
-    per_class = [row["f1"].value for row in scores.per_class]
+    per_class = [row.f1.value for row in level.per_class]
     np.testing.assert_allclose(per_class, f1_score(labels, answers, average=None))
-    assert scores.confusion_CC.trace() == round(found["accuracy"].value * 60)
+    assert np.trace(level.confusion) == round(found["accuracy"].value * 60)
 
 
 def test_intervals_hold_their_value_and_groups_are_counted(scores: Scores) -> None:
-    for intervals in [*scores.rules.values(), *scores.streams.values()]:
+    rules = [level.metrics for level in scores.shown.clips.values()]
+    for intervals in [*rules, *scores.streams.values()]:
         assert all(i.low <= i.value <= i.high for i in intervals.values())
-    assert (scores.num_clips, scores.num_groups) == (60, 20)
+    assert (scores.shown.num_clips, scores.shown.num_groups) == (60, 20)
 
 
 def test_a_run_does_not_differ_from_itself_and_beats_chance(scores: Scores) -> None:
@@ -98,3 +108,24 @@ def test_metrics_json_is_plain_numbers(scores: Scores) -> None:
     for numbers in [*plain["fusion"].values(), *plain["streams"].values()]:
         assert set(numbers) == {"weighted_f1", "macro_f1", "accuracy"}
         assert all(type(value) is float for value in numbers.values())
+    for run, temperature in (("fusion", 1.0), ("tuned", 2.0)):
+        full = plain["scores"][run]
+        value = full["clips"]["majority"]["metrics"]["accuracy"]["value"]
+        assert value == plain[run]["majority"]["accuracy"]
+        assert full["calibration"]["temperature"] == temperature
+        assert full["frames"]["confusion"] and full["without_other"] is None
+    assert json.loads(json.dumps(plain, allow_nan=False)) == json.loads(json.dumps(plain))
+
+
+def test_a_temperature_changes_the_calibration_and_no_score(
+    scores: Scores, test_runs: dict[str, list[ClipPrediction]]
+) -> None:
+    found = scores.fused["tuned"].calibration
+    assert found.error_before != found.error_after
+    assert scores.fused["fusion"].calibration.error_before == (
+        scores.fused["fusion"].calibration.error_after
+    )
+    answers = [int(p.logits_TC.mean(0).argmax()) for p in test_runs["tuned"]]
+    labels = [CLASSES.index(p.label or "") for p in test_runs["tuned"]]
+    value = scores.fused["tuned"].clips["mean_logits"].metrics["accuracy"].value
+    assert value == pytest.approx(accuracy_score(labels, answers))
