@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from erray.errors import UserError
-from erray.models.fusion import EncoderConfig, FusionModel
+from erray.models.fusion import EncoderConfig, TcnFusionModel
 from erray.models.head import NormedHead
 
 CHANNEL_TABLE: Mapping[int, tuple[int, ...]] = {
@@ -37,7 +37,7 @@ class CanConfig(EncoderConfig):
             raise UserError(f"modal_dim must be at least 1, found {self.modal_dim}")
 
 
-class CAN(FusionModel):
+class CAN(TcnFusionModel):
     """See ``erray.models`` for the contract of ``forward``."""
 
     config_class = CanConfig

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from erray.models.blocks import AbsentVector
-from erray.models.fusion import EncoderConfig, FusionModel
+from erray.models.fusion import EncoderConfig, TcnFusionModel
 from erray.models.lfan import CHANNEL_TABLE
 
 
-class Concat(FusionModel):
+class Concat(TcnFusionModel):
     """See ``erray.models`` for the contract of ``forward``.
 
     A stream that is absent at a tick is a learned vector in front of the linear map.

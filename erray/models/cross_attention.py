@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from erray.errors import UserError
 from erray.models.attention import EncoderLayer, MaskedAttention
 from erray.models.can import CHANNEL_TABLE
-from erray.models.fusion import EncoderConfig, FusionModel
+from erray.models.fusion import EncoderConfig, TcnFusionModel
 from erray.models.head import NormedHead
 
 
@@ -47,7 +47,7 @@ class CrossAttentionConfig(EncoderConfig):
             )
 
 
-class CrossAttentionModel(FusionModel):
+class CrossAttentionModel(TcnFusionModel):
     """JMT or MT. See ``erray.models`` for the contract of ``forward``.
 
     Attention over time stays within the clip, but is not causal. With one stream there is nothing

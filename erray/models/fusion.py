@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from erray.models.blocks import TCN, AbsentVector, MaskedBatchNorm1d, Normaliser
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Settings of the stream encoders, which every fusion model has."""
+    """Settings of stream encoders that are TCNs."""
 
     kernel_size: int = 5
     dropout: float = 0.1
@@ -60,24 +60,41 @@ class StreamEncoder(nn.Module):
 
 
 class FusionModel(nn.Module):
-    """Stream encoders under ``encoders``; subclasses add the fusion and define ``forward``.
+    """What every model has; subclasses fill ``encoders`` and define ``forward``.
 
     ``streams`` (name to width, in order), ``num_classes`` and ``config`` say all of a model but
     its weights.
     """
 
-    config_class: ClassVar[type[EncoderConfig]]
-    causal: ClassVar[bool]
+    config_class: ClassVar[type[Any]]
+    causal: bool
     """Whether a tick's logits come from that tick and earlier ones alone."""
-    channel_table: ClassVar[Mapping[int, tuple[int, ...]]]
-    """Stream width to TCN channels; a stream of another width takes the nearest one's."""
+    encoders: nn.ModuleDict
+    """Stream name to a module with a ``normaliser``."""
 
-    def __init__(self, streams: Mapping[str, int], num_classes: int, config: EncoderConfig) -> None:
+    def __init__(self, streams: Mapping[str, int], num_classes: int, config: Any) -> None:
         super().__init__()
         self.streams = dict(streams)
         self.num_classes = num_classes
         self.config = config
-        self.channels = self._choose_channels()
+
+    def fit_normaliser(self, stream: str, mean_D: Tensor, std_D: Tensor) -> None:
+        """Set what is subtracted from ``stream`` and what divides it: train split numbers only."""
+        normaliser = self.encoders[stream].normaliser
+        assert isinstance(normaliser, Normaliser)
+        normaliser.fit(mean_D, std_D)
+
+
+class TcnFusionModel(FusionModel):
+    """A model that reads every stream through a TCN; subclasses add the fusion."""
+
+    config_class: ClassVar[type[EncoderConfig]]
+    channel_table: ClassVar[Mapping[int, tuple[int, ...]]]
+    """Stream width to TCN channels; a stream of another width takes the nearest one's."""
+
+    def __init__(self, streams: Mapping[str, int], num_classes: int, config: EncoderConfig) -> None:
+        super().__init__(streams, num_classes, config)
+        self.channels = self._choose_channels(config)
         self.encoders = nn.ModuleDict(
             {
                 name: StreamEncoder(
@@ -99,14 +116,8 @@ class FusionModel(nn.Module):
             for name, encoder in self.encoders.items()
         }
 
-    def fit_normaliser(self, stream: str, mean_D: Tensor, std_D: Tensor) -> None:
-        """Set what is subtracted from ``stream`` and what divides it: train split numbers only."""
-        encoder = self.encoders[stream]
-        assert isinstance(encoder, StreamEncoder)
-        encoder.normaliser.fit(mean_D, std_D)
-
-    def _choose_channels(self) -> dict[str, tuple[int, ...]]:
-        given = self.config.channels or {}
+    def _choose_channels(self, config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+        given = config.channels or {}
         unknown = sorted(set(given) - set(self.streams))
         if unknown:
             raise UserError(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from erray.errors import UserError
 from erray.models.blocks import AbsentVector
-from erray.models.fusion import EncoderConfig, FusionModel
+from erray.models.fusion import EncoderConfig, TcnFusionModel
 
 CHANNEL_TABLE: Mapping[int, tuple[int, ...]] = {
     128: (64, 64, 32, 32),
@@ -42,7 +42,7 @@ class LfanConfig(EncoderConfig):
             )
 
 
-class LFAN(FusionModel):
+class LFAN(TcnFusionModel):
     """See ``erray.models`` for the contract of ``forward``."""
 
     config_class = LfanConfig
