@@ -3,6 +3,8 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from erray.checkpoint import load_state, save_state
+from erray.errors import UserError
 from erray.training.arrays import FeatureArrays
 from erray.training.bad_values import BadWindows
 from erray.training.loop import TrainingLoop
@@ -21,9 +24,9 @@ import torch, torch.distributed as dist
 rank, size, store, jobs_file, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-from tests.unit.training.test_loop import recorded_run
+from tests.unit.training.test_loop import run_or_refusal
 with open(jobs_file, "rb") as file:
-    runs = {name: recorded_run(job) for name, job in pickle.load(file).items()}
+    runs = {name: run_or_refusal(job) for name, job in pickle.load(file).items()}
 if rank == 0:
     with open(out, "wb") as file:
         pickle.dump(runs, file)
@@ -38,11 +41,46 @@ def recorded_run(job):
 
     def recorded(*arguments):
         sums = step(*arguments)
-        losses.append(loop.loss.mean(*sums))
+        if sums is not None:
+            losses.append(loop.loss.mean(*sums))
         return sums
 
     loop.stepper.step = recorded
     return losses, list(loop.run()), loop.state_dict()
+
+
+def run_or_refusal(job):
+    """As ``recorded_run``, or the one line that ended the run; traced where it is compiled."""
+    if job.settings.compile:
+        torch.compile = partial(torch.compile, backend="eager")  # in a process of its own
+    try:
+        return recorded_run(job)
+    except UserError as error:
+        return str(error)
+
+
+@dataclass(frozen=True)
+class PlantedArrays(FeatureArrays):
+    """Some clips have a feature that is not finite, some finite ones too large to compute with."""
+
+    not_finite: tuple[int, ...]
+    large: dict[int, float]
+
+    def window(self, clip, *where, **views):
+        sample = super().window(clip, *where, **views)
+        streams = {name: x.copy() for name, x in sample.streams.items()}
+        present = {name: np.ones_like(mask) for name, mask in sample.present.items()}
+        if clip in self.not_finite:
+            streams["hog"][0, 1] = np.nan
+        elif clip in self.large:
+            streams["hog"][:] = self.large[clip]
+        else:
+            return sample
+        return replace(sample, streams=streams, present=present)
+
+
+def planted(job, *, not_finite, large=()):
+    return replace(job, train=PlantedArrays(job.train.folder, not_finite, dict(large)))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +90,26 @@ def jobs(make_job):
         "uneven": make_job(dropout=0.0, epochs=1, hop=16),
         "single": make_job(dropout=0.0, epochs=1, hop=16, batch_size=1),
         "views": make_job(dropout=0.0, epochs=2, hop=16, views=True),
+        "options": make_job(
+            dropout=0.0,
+            epochs=2,
+            hop=16,
+            accumulate=2,
+            modality_dropout=0.3,
+            average_decay=0.9,
+            max_grad_norm=0.5,
+            warmup_epochs=1,
+            loss={"level": "both", "class_weights": "inverse", "logit_adjustment": 1.0},
+        ),
+        "bad": planted(
+            make_job(dropout=0.0, epochs=2, hop=16, average_decay=0.9),
+            not_finite=(3, 8),
+            large={12: 3e38, 15: 1e25},
+        ),
+        "compiled": make_job(dropout=0.0, epochs=1, hop=16, compile=True),
+        "too_bad": planted(
+            make_job(dropout=0.0, epochs=2, hop=16, max_bad_windows=1), not_finite=(3, 8)
+        ),
     }
 
 
@@ -93,6 +151,39 @@ def test_two_workers_draw_the_views_of_one(jobs, of_two_workers):
     assert abs(losses_1[0] - first[0]) > 1e-3, "the views were not used"
 
 
+def test_two_workers_agree_with_one_under_every_option(jobs, of_two_workers):
+    losses_1, rows_1, state_1 = recorded_run(jobs["options"])
+    losses_2, rows_2, state_2 = of_two_workers["options"]
+    np.testing.assert_allclose(losses_2, losses_1, atol=1e-5)
+    scores = [[v for k, v in rows[1].items() if k.startswith("val_")] for rows in (rows_1, rows_2)]
+    assert scores[0] == scores[1]
+    for key in ("model", "best_weights"):
+        for name, x in state_1[key].items():
+            torch.testing.assert_close(state_2[key][name], x, atol=1e-5, rtol=1e-4)
+
+
+def test_two_workers_leave_out_what_one_leaves_out(jobs, of_two_workers):
+    losses_1, rows_1, state_1 = recorded_run(jobs["bad"])
+    losses_2, rows_2, state_2 = of_two_workers["bad"]
+    np.testing.assert_allclose(losses_2, losses_1, atol=1e-5)
+    counts = [[(row["bad_windows"], row["skipped_steps"]) for row in r] for r in (rows_1, rows_2)]
+    assert counts[0] == counts[1] and counts[0][0][0] > 3 and counts[0][0][1] > 0
+    for name, x in state_1["model"].items():
+        torch.testing.assert_close(state_2["model"][name], x, atol=1e-5, rtol=1e-4)
+
+
+def test_two_workers_with_compiled_models_take_the_steps_of_one_without(jobs, of_two_workers):
+    losses_1, _, state_1 = recorded_run(jobs["uneven"])
+    losses_2, _, state_2 = of_two_workers["compiled"]
+    np.testing.assert_allclose(losses_2, losses_1, atol=1e-5)
+    for name, x in state_1["model"].items():
+        torch.testing.assert_close(state_2["model"][name], x, atol=1e-5, rtol=1e-4)
+
+
+def test_two_workers_end_alike_when_too_much_is_bad(of_two_workers):
+    assert "more than train.max_bad_windows=1, in clips clip3, clip8" in of_two_workers["too_bad"]
+
+
 def test_every_window_of_a_clip_shows_the_epochs_view(make_job):
     loop = TrainingLoop(make_job(epochs=2, views=True))
     drawn = []
@@ -115,8 +206,22 @@ def without_seconds(history):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
 
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(make_job, tmp_path):
-    job = make_job(epochs=4, schedule={"name": "mywarmup", "options": {"min_epochs": 2}})
+OPTION_SETS = {
+    "mywarmup": {"schedule": {"name": "mywarmup", "options": {"min_epochs": 2}}},
+    "average": {"average_decay": 0.9, "optimiser": {"name": "adamw", "amsgrad": True}},
+    "accumulate": {"accumulate": 2, "modality_dropout": 0.4, "max_grad_norm": 0.5},
+    "precision": {"precision": "bf16", "warmup_epochs": 3, "average_decay": 0.5},
+    "loss": {
+        "loss": {"level": "both", "class_weights": "effective", "focal_gamma": 1.0},
+        "select": {"metric": "macro_f1", "level": "frame"},
+        "percent": {"train": 60.0, "val": 60.0},
+    },
+}
+
+
+@pytest.mark.parametrize("name", OPTION_SETS)
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(make_job, tmp_path, name):
+    job = make_job(epochs=4, **OPTION_SETS[name])
     whole = TrainingLoop(job)
     list(whole.run())
 
@@ -130,9 +235,31 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(make_job, tmp_path)
     list(resumed.run())
 
     assert without_seconds(resumed.history) == without_seconds(whole.history)
-    for name, x in whole.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], x), name
-    assert resumed.best.epoch == whole.best.epoch
+    same_content(resumed.state_dict(), whole.state_dict() | {"history": resumed.history})
+
+
+def same_content(found, expected):
+    """Both are the same plain values and, bit for bit, the same tensors."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            same_content(found[key], value)
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected)
+    else:
+        assert found == expected
+
+
+def test_the_state_of_the_scale_of_fp16_is_kept(make_job, tmp_path):
+    """On a GPU fp16 has such a scale; here it is put in by hand."""
+    first, second = (TrainingLoop(make_job(epochs=1)) for _ in range(2))
+    for loop, scale in ((first, 64.0), (second, 2.0)):
+        loop.stepper.precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    losses = [row["train_loss"] for row in first.run()]
+    assert losses == pytest.approx([row["train_loss"] for row in TrainingLoop(first.job).run()])
+    save_state(tmp_path / "state.pt", first.state_dict())
+    second.load_state_dict(load_state(tmp_path / "state.pt"))
+    assert second.stepper.precision.scaler.get_scale() == 64.0
 
 
 def test_it_learns_and_val_chooses_the_weights(make_job):
