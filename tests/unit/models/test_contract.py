@@ -1,4 +1,9 @@
-"""The contract of erray.models, run on every model: absence, padding, causality, any streams."""
+"""The contract of erray.models, run on every model: absence, padding, causality, any streams.
+
+Also on JMT and MT with the options for old checkpoints, but for what these options give up: there
+a clip's logits depend on its batch mates, and on two streams alone. ``test_cross_attention.py``
+shows both.
+"""
 
 import itertools
 import pickle
@@ -10,26 +15,33 @@ from torch.nn.functional import cross_entropy
 
 from erray.errors import UserError
 from erray.models import MODELS, make_model
+from erray.models.exported import export_program
 
 WIDTHS = {"face": 12, "voice": 5, "words": 9}
 CHANNELS = {"face": (10, 8), "voice": (6,), "words": (7, 7, 4)}
+NARROW = {"can": {"modal_dim": 6}, "jmt": {"modal_dim": 8}, "mt": {"modal_dim": 8}}
 NUM_CLASSES = 3
 STREAM_SETS = [
     order for size in range(1, len(WIDTHS) + 1) for order in itertools.permutations(WIDTHS, size)
 ]
+TWO = ("face", "voice")  # tracing takes seconds, and more for every pair of streams
+OLD = {f"old {name}": {"fusion_axis": "published", "readout": "last"} for name in ("jmt", "mt")}
 
-pytestmark = pytest.mark.parametrize("name", sorted(MODELS))
+models = pytest.mark.parametrize("name", sorted(MODELS))
+models_and_old = pytest.mark.parametrize("name", sorted([*MODELS, *OLD]))
 
 
 def make(name, streams=tuple(WIDTHS), **options):
     """A small model whose every weight, buffer and vector for absence is away from its default."""
     torch.manual_seed(0)
     channels = {stream: CHANNELS[stream] for stream in streams}
+    options = OLD.get(name, {}) | options
+    name = name.removeprefix("old ")
     model = make_model(
         name,
         {stream: WIDTHS[stream] for stream in streams},
         NUM_CLASSES,
-        {"channels": channels, "dropout": 0.0, "kernel_size": 3, **options},
+        {"channels": channels, "dropout": 0.0, "kernel_size": 3, **NARROW.get(name, {}), **options},
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -56,6 +68,7 @@ def train_loss(model, x, present, valid_BT):
     return cross_entropy(logits_BTC[valid_BT], labels_BT[valid_BT], reduction="sum")
 
 
+@models
 @pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
 def test_any_streams_in_any_order(name, streams):
     model = make(name, streams)
@@ -67,6 +80,7 @@ def test_any_streams_in_any_order(name, streams):
     torch.testing.assert_close(model(reverse, present, valid_BT), logits_BTC)
 
 
+@models_and_old
 @pytest.mark.parametrize("training", [False, True])
 def test_one_frame(name, training):
     model = make(name).train(training)
@@ -76,6 +90,7 @@ def test_one_frame(name, training):
     assert torch.isfinite(logits_BTC).all()
 
 
+@models
 @pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
 def test_gradients_reach_every_parameter(name, streams):
     model = make(name, streams).train()
@@ -86,6 +101,7 @@ def test_gradients_reach_every_parameter(name, streams):
         assert parameter.grad.abs().max() > 0, parameter_name
 
 
+@models
 def test_padding_changes_no_logit(name):
     model = make(name)
     x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
@@ -100,6 +116,7 @@ def test_padding_changes_no_logit(name):
         torch.testing.assert_close(logits_BTC[row, :length], alone[0], atol=1e-5, rtol=0)
 
 
+@models_and_old
 def test_what_is_stored_where_nothing_is_has_no_influence(name):
     model = make(name)
     x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
@@ -112,6 +129,7 @@ def test_what_is_stored_where_nothing_is_has_no_influence(name):
         assert torch.equal(model(spoilt, everywhere, valid_BT), logits_BTC)
 
 
+@models
 def test_presence_matters(name):
     """The counterpart of the test above: taking a present step away changes logits."""
     model = make(name)
@@ -122,6 +140,7 @@ def test_presence_matters(name):
         assert (model(x, fewer, valid_BT) - logits_BTC).abs().max() > 1e-3, stream
 
 
+@models_and_old
 def test_padding_changes_no_statistic_and_no_loss_in_training(name):
     narrow, wide = make(name).train(), make(name).train()
     x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
@@ -141,6 +160,7 @@ def test_padding_changes_no_statistic_and_no_loss_in_training(name):
         torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5, msg=key)
 
 
+@models_and_old
 def test_training_statistics_leave_absent_steps_out(name):
     model = make(name).train()
     x, present, valid_BT = make_inputs()
@@ -149,7 +169,8 @@ def test_training_statistics_leave_absent_steps_out(name):
     assert tracked == {"face": 1, "voice": 0, "words": 1}
 
 
-def test_no_future_changes_the_past(name):
+@models_and_old
+def test_the_future_changes_the_past_only_where_it_is_said(name):
     model = make(name)
     x, present, valid_BT = make_inputs()
     logits_BTC = model(x, present, valid_BT)
@@ -159,11 +180,15 @@ def test_no_future_changes_the_past(name):
         mixed_present = {
             s: torch.cat([m[:, :now], later_present[s][:, now:]], 1) for s, m in present.items()
         }
-        mixed_BTC = model(mixed_x, mixed_present, valid_BT)
-        torch.testing.assert_close(mixed_BTC[:, :now], logits_BTC[:, :now], atol=1e-5, rtol=0)
-        assert (mixed_BTC[:, now] - logits_BTC[:, now]).abs().max() > 1e-3
+        moved_BTC = (model(mixed_x, mixed_present, valid_BT) - logits_BTC).abs()
+        if model.causal:
+            assert moved_BTC[:, :now].max() <= 1e-5
+        else:
+            assert moved_BTC[:, :now].max() > 1e-4
+        assert moved_BTC[:, now].max() > 1e-3
 
 
+@models
 def test_batch_mates_change_nothing(name):
     model = make(name)
     x, present, valid_BT = make_inputs(shape_BT=(4, 11))
@@ -175,6 +200,7 @@ def test_batch_mates_change_nothing(name):
     torch.testing.assert_close(shuffled, logits_BTC[order], atol=1e-5, rtol=0)
 
 
+@models
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("streams", STREAM_SETS, ids="-".join)
 def test_all_absent_is_finite(name, streams, training):
@@ -187,6 +213,7 @@ def test_all_absent_is_finite(name, streams, training):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@models_and_old
 def test_normaliser_acts_on_its_stream(name):
     model = make(name)
     for stream, width in WIDTHS.items():
@@ -198,6 +225,7 @@ def test_normaliser_acts_on_its_stream(name):
     torch.testing.assert_close(model(scaled, present, valid_BT), plain_BTC, atol=1e-5, rtol=0)
 
 
+@models_and_old
 def test_save_and_load_give_the_same_logits(name, tmp_path):
     model = make(name)
     x, present, valid_BT = make_inputs()
@@ -208,27 +236,79 @@ def test_save_and_load_give_the_same_logits(name, tmp_path):
     assert torch.equal(other(x, present, valid_BT), model(x, present, valid_BT))
 
 
+@models_and_old
+def test_half_precision_agrees(name):
+    """bfloat16 has 8 bits of mantissa: 2^-8 a step, a few steps on top of each other."""
+    model = make(name)
+    inputs = make_inputs(lengths=[11, 7, 9])
+    logits_BTC = model(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half_BTC = model(*inputs)
+        loss = train_loss(make(name).train(), *inputs)
+    assert half_BTC.dtype == torch.bfloat16
+    difference = (half_BTC.float() - logits_BTC).abs().max()
+    assert 0 < difference <= 0.02 * logits_BTC.abs().max()
+    assert torch.isfinite(loss)
+
+
+@models
+def test_compiled_it_agrees(name):
+    """Traced whole, forwards and backwards; the tracer's own backend needs no C++ compiler."""
+    model, compiled = make(name, TWO).train(), make(name, TWO).train()
+    inputs = make_inputs(TWO, lengths=[11, 7, 9])
+    train_loss(model, *inputs).backward()
+    run = torch.compile(compiled, backend="aot_eager", fullgraph=True)
+    train_loss(run, *inputs).backward()
+    for (key, a), b in zip(model.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, atol=1e-5, rtol=1e-5, msg=key)
+    for (key, a), b in zip(model.named_buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5, msg=key)
+    model.eval(), compiled.eval()
+    torch.testing.assert_close(run(*inputs), model(*inputs), atol=1e-5, rtol=0)
+
+
+@models_and_old
+def test_exported_it_agrees_at_any_size(name, tmp_path):
+    model = make(name, TWO).train()
+    torch.export.save(export_program(model), tmp_path / "model.pt2")
+    assert model.training  # as it was
+    model.eval()
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    for shape_BT, lengths in [
+        ((3, 11), [11, 7, 9]),
+        ((1, 1), [1]),
+        ((1, 40), [33]),
+        ((5, 1), None),
+    ]:
+        inputs = make_inputs(TWO, shape_BT=shape_BT, lengths=lengths, seed=3)
+        torch.testing.assert_close(program(*inputs), model(*inputs), atol=1e-5, rtol=0)
+
+
+@models_and_old
 def test_a_model_can_be_sent_to_another_process(name):
     model = make(name)
     inputs = make_inputs()
     assert torch.equal(pickle.loads(pickle.dumps(model))(*inputs), model(*inputs))
 
 
+@models
 def test_a_small_batch_can_be_learned(name):
     model = make(name).train()
     x, present, valid_BT = make_inputs(lengths=[11, 7, 9])
-    losses = []
-    for _ in range(60):
+    first = train_loss(model, x, present, valid_BT).item()
+    for _ in range(120):
         loss = train_loss(model, x, present, valid_BT)
-        losses.append(loss.item())
+        if loss < 0.05 * first:
+            return
         model.zero_grad()
         loss.backward()
         with torch.no_grad():  # sign descent: torch.optim takes seconds to import
             for parameter in model.parameters():
                 parameter.sub_(0.01 * parameter.grad.sign())
-    assert losses[-1] < 0.05 * losses[0]
+    raise AssertionError(f"the loss went from {first} to {loss} only")
 
 
+@models
 def test_options_and_streams_are_checked(name):
     for streams, num_classes, options, message in [
         ({}, 7, {}, "at least one stream"),
@@ -246,6 +326,7 @@ def test_options_and_streams_are_checked(name):
             make_model(name, streams, num_classes, options)
 
 
+@models
 def test_unknown_model_lists_the_known(name):
     with pytest.raises(UserError, match=name):
         make_model("no_such_model", WIDTHS, 7, {})
