@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from erray.training.arrays import FeatureArrays
 from erray.windows import UNLABELLED, cut
 
-_BUCKET_BATCHES = 8
+_BUCKET_BATCHES = 32  # pads MELD's train frames by 12 %; 8 would by 29 %
+_LENGTH_NOISE = 0.1  # lengths sort as if up to so much off, or few clips would never mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,16 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Return batches of positions: every one once, alike lengths together, in random order.
 
-    Positions are shuffled, then sorted by length within groups of a few batches, so that little
-    is padded while batches still differ from epoch to epoch.
+    Positions are shuffled, then sorted by length, give or take a tenth, within groups of some
+    batches, so that little is padded while batches still differ from epoch to epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
+    about = np.asarray(lengths) * rng.uniform(1 - _LENGTH_NOISE, 1 + _LENGTH_NOISE, len(lengths))
     group = batch_size * _BUCKET_BATCHES
     batches = []
     for first in range(0, len(order), group):
-        members = sorted(order[first : first + group].tolist(), key=lambda i: lengths[i])
+        members = sorted(order[first : first + group].tolist(), key=lambda i: float(about[i]))
         batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 

@@ -54,6 +54,14 @@ def test_alike_lengths_lie_together():
             assert len({lengths[i] for i in batch}) == 1
 
 
+def test_few_windows_meet_others_in_another_epoch():
+    """All in one group, no two of one length: sorting alone would make the same batches again."""
+    lengths = list(range(200, 220))
+    batches = [epoch_batches(lengths, 4, seed=0, epoch=epoch) for epoch in range(2)]
+    first, second = ({frozenset(batch) for batch in of_epoch} for of_epoch in batches)
+    assert first != second
+
+
 @given(st.lists(st.integers(), max_size=40, unique=True), st.integers(1, 50))
 def test_ranks_share_a_batch_out(batch, world_size):
     slices = [rank_slice(batch, rank, world_size) for rank in range(world_size)]
