@@ -135,7 +135,9 @@ class Table:
         fs, _ = self.folder.storage()
         for path in shards:
             with self.folder.attempt("read", partial(fs.open, path, "rb")) as file:
-                groups = pq.ParquetFile(file).iter_batches(batch_size=_SCAN_ROWS)
+                # read ahead, the whole file would be kept until the last batch
+                parquet = pq.ParquetFile(file, pre_buffer=False)
+                groups = parquet.iter_batches(batch_size=_SCAN_ROWS)
                 step = partial(next, groups, None)
                 while (group := self.folder.attempt("read", step)) is not None:
                     yield from group.filter(pc.is_in(group["key"], wanted)).to_pylist()

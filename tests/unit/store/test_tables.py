@@ -1,5 +1,6 @@
 """Tables of shards: whole or absent, named by content, read back as written."""
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from erray.errors import UserError
-from erray.store import Table, folder
+from erray.store import Table, folder, tables
 from tests.unit.store.failing_storage import FailingFileSystem
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.float64())])
@@ -165,3 +166,20 @@ def test_a_damaged_shard_is_one_line_that_names_it(tmp_path):
     (tmp_path / "table" / name).write_bytes(b"")
     with pytest.raises(UserError, match=rf"{name} is damaged .*extract again"):
         table.read()
+
+
+def test_a_scan_holds_one_row_group_of_a_large_shard(tmp_path, monkeypatch):
+    """A long clip's pictures are hundreds of megabytes; the worker that reads them has not."""
+    monkeypatch.setattr(tables, "_CHUNK_BYTES", 2**20)
+    large = Table(
+        str(tmp_path / "large"), pa.schema([("key", pa.string()), ("value", pa.binary())])
+    )
+    name = large.write_shard(
+        ({"key": "a", "value": os.urandom(2**19)} for _ in range(64)), keys=["a"]
+    )
+    before = pa.total_allocated_bytes()
+    most = 0
+    for found in large.scan(keys=["a"], shards=[large.shard(name)]):
+        assert len(found["value"]) == 2**19
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 12 * 2**20, "of 32 MB"
