@@ -1,102 +1,74 @@
-"""What this machine offers: versions, processors, decoder, weights, disk; what to do if not."""
+"""What a run would find: this machine, the services it uses, and what to do where it fails."""
 
 from __future__ import annotations
 
-import platform
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from erray.cli import doctor_machine as machine
 from erray.cli.display import console, print_json
-from erray.cli.options import JsonOption
-from erray.run_record import erray_home
+from erray.cli.doctor_machine import FAILURE, OK, WARNING, Check
+from erray.cli.options import JsonOption, OverrideOption
+from erray.config import Recipe, load_recipe
 
-OK, WARNING, FAILURE = "ok", "warning", "failure"
-_PACKAGES = ("torch", "torchvision", "torchaudio", "ray", "mlflow", "optuna", "av")
-_LEAST_DISK_GB = 5
+_STYLES = {OK: "green", WARNING: "yellow", FAILURE: "red"}
 
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor."""
-
-    name: str
-    state: str
-    found: str
-    advice: str = ""
+RecipeToCheck = Annotated[
+    str | None,
+    typer.Option("--recipe", "-r", help="Also check what this recipe needs and where it writes."),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--address", help="A cluster to check; if left out, RAY_API_SERVER_ADDRESS."),
+]
 
 
-def doctor(as_json: JsonOption = False) -> None:
-    """Check this machine: each line ok, warning or failure with what to do."""
-    checks = [_python(), _packages(), _gpu(), _decoder(), _detector(), _home(), _disk()]
+def doctor(
+    recipe: RecipeToCheck = None,
+    override: OverrideOption = None,
+    address: ClusterOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine and its services: each line ok, warning or failure with what to do.
+
+    The exit code is that of the worst line: 1 for a failure, else 0.
+    """
+    loaded = load_recipe(recipe, override) if recipe is not None else None
+    checks = []
+    for run_check in _checks(loaded, address):
+        checks.append(run_check())
+        if not as_json:
+            _show(checks[-1])
     if as_json:
         print_json({"checks": [asdict(check) for check in checks]})
-    else:
-        styles = {OK: "green", WARNING: "yellow", FAILURE: "red"}
-        for check in checks:
-            advice = f" [dim]- {check.advice}" if check.advice else ""
-            style = styles[check.state]
-            console.print(f"[{style}]{check.state:<8}[/] {check.name:<9} {check.found}{advice}")
     if any(check.state == FAILURE for check in checks):
         raise typer.Exit(1)
 
 
-def _python() -> Check:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("python", OK, found)
+def _checks(recipe: Recipe | None, address: str | None) -> Iterator[Callable[[], Check]]:
+    from erray.cli import doctor_services as services
+
+    yield machine.check_python
+    yield machine.check_packages
+    yield machine.check_gpu
+    yield machine.check_decoder
+    yield machine.check_detector
+    yield machine.check_weights
+    if recipe is not None:
+        yield lambda: services.check_recipe(recipe)
+    yield machine.check_home
+    yield machine.check_disk
+    yield lambda: services.check_storage(recipe.extract.tables if recipe else None)
+    yield lambda: services.check_cluster(address)
+    yield lambda: services.check_tracking(recipe.tracking.uri if recipe else None)
 
 
-def _packages() -> Check:
-    return Check("packages", OK, ", ".join(f"{name} {version(name)}" for name in _PACKAGES))
-
-
-def _gpu() -> Check:
-    import torch
-
-    if not torch.cuda.is_available():
-        return Check("gpu", WARNING, "none", "everything runs on the CPU, only slower")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Check("gpu", OK, ", ".join(names))
-
-
-def _decoder() -> Check:
-    import av
-
-    missing = [name for name in ("h264", "hevc", "vp9", "aac", "opus") if not _has(av, name)]
-    if missing:
-        return Check("decoder", FAILURE, f"no {', '.join(missing)}", "reinstall av: make setup")
-    return Check("decoder", OK, f"FFmpeg {av.ffmpeg_version_info} in PyAV")
-
-
-def _has(av: object, name: str) -> bool:
-    return name in av.codecs_available  # type: ignore[attr-defined]
-
-
-def _detector() -> Check:
-    from erray.faces.detect import mtcnn_weights_sha256
-
-    return Check("detector", OK, f"MTCNN weights {mtcnn_weights_sha256()[:12]}")
-
-
-def _home() -> Check:
-    home = erray_home()
-    existing = next(p for p in (home, *home.parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        return Check("home", FAILURE, f"{home}: {error.strerror}", "set ERRAY_HOME")
-    return Check("home", OK, str(home))
-
-
-def _disk() -> Check:
-    home = erray_home()
-    existing = next(p for p in (home, *home.parents) if Path(p).exists())
-    free_gb = shutil.disk_usage(existing).free / 1e9
-    state = OK if free_gb >= _LEAST_DISK_GB else WARNING
-    advice = "" if state == OK else f"features and crops want {_LEAST_DISK_GB} GB and more"
-    return Check("disk", state, f"{free_gb:.0f} GB free", advice)
+def _show(check: Check) -> None:
+    advice = f" [dim]- {escape(check.advice)}" if check.advice else ""
+    style = _STYLES[check.state]
+    line = f"[{style}]{check.state:<8}[/] {check.name:<9} {escape(check.found)}{advice}"
+    console.print(line, soft_wrap=True)

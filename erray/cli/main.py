@@ -15,7 +15,9 @@ from erray.cli.display import console
 from erray.cli.doctor import doctor
 from erray.cli.faces import faces
 from erray.cli.import_model import import_model
+from erray.cli.registry import registry_app
 from erray.cli.steps import add_steps
+from erray.cli.submit import submit
 from erray.cli.weights import weights_app
 from erray.errors import UserError
 
@@ -30,8 +32,10 @@ add_steps(app)
 app.command()(compare)
 app.command()(doctor)
 app.command()(faces)
+app.command()(submit)
 app.command("import")(import_model)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(registry_app, name="registry")
 app.add_typer(weights_app, name="weights")
 
 

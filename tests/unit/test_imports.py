@@ -58,12 +58,12 @@ FRAMEWORKS = {
         "training/fanout.py",
         "tuning.py",
         "tuning/",
-        "cluster.py",
+        "cluster/jobs.py",
     ),
     "ray.data": ("streaming.py",),
     "ray.train": ("training/distributed.py",),
     "ray.tune": ("tuning.py", "tuning/"),
-    "ray.job_submission": ("cluster.py",),
+    "ray.job_submission": ("cluster/jobs.py",),
 }
 ABOVE = ("jobs", "tune_spaces")
 
