@@ -63,9 +63,10 @@ def import_model(
 def show_import(result: dict[str, Any], next_command: str) -> None:
     """The registered model, what config.yml said without effect, the next step."""
     streams = ", ".join(f"{name} ({width})" for name, width in result["streams"].items())
+    alias = f" as {result['alias']}" if result["alias"] else ""
     say(
-        f"Registered [bold]{result['name']}[/] version [bold]{result['version']}[/] as "
-        f"{result['alias']}: {result['model']} over {streams}, {len(result['classes'])} classes, "
+        f"Registered [bold]{result['name']}[/] version [bold]{result['version']}[/]"
+        f"{alias}: {result['model']} over {streams}, {len(result['classes'])} classes, "
         f"normaliser {result['normaliser']}"
     )
     if result["not_taken"]:

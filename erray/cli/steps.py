@@ -148,13 +148,14 @@ def _transcribe(flow: Flow) -> dict[str, Any]:
 
 
 def _train(flow: Flow) -> dict[str, Any]:
-    from erray.flow.train import register_step, train_step
+    from erray.flow.registry import register_step
+    from erray.flow.train import train_step
 
     return {"runs": train_step(flow), "model": register_step(flow)}
 
 
 def _tune(flow: Flow) -> dict[str, Any]:
-    from erray.flow.train import register_step
+    from erray.flow.registry import register_step
     from erray.flow.tune import tune_step
 
     return {**tune_step(flow), "model": register_step(flow)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +16,7 @@ from erray.corpora.findings import Finding
 from erray.errors import UserError
 from erray.extraction import NoProgress, Progress
 from erray.flow.corpus import recipe_corpus
+from erray.flow.outbox import Outbox
 from erray.labels import LabelSet
 from erray.plan import Plan
 from erray.records import Clip
@@ -28,6 +29,7 @@ from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
 
 FUSION, TUNED = "fusion", "tuned"
+VAL = "val"
 
 
 def say_nothing(text: str) -> None:
@@ -92,6 +94,11 @@ class Flow:
         tracking = self.recipe.tracking
         return Registry(self.home, uri=tracking.uri, experiment=tracking.experiment)
 
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Finished training runs that the tracking store does not have yet."""
+        return Outbox(self.out, self.registry)
+
     def run(self, name: str) -> TrainingRun:
         """The folder of the training run ``name``."""
         return TrainingRun(self.out / "training" / name)
@@ -127,11 +134,12 @@ class Flow:
     @cached_property
     def data_fingerprint(self) -> str:
         """Name of the clips by content: media hashes, spans, splits, labels, transcripts."""
-        spans = ("start_s", "end_s", "duration_s")
-        content = attrgetter(
-            "clip_id", "file_sha256", *spans, "split", "group", "label", "transcript"
-        )
-        return fingerprint(sorted(map(content, self.clips), key=lambda row: str(row[0])))
+        return _content_print(self.clips)
+
+    @cached_property
+    def val_fingerprint(self) -> str:
+        """The same of the clips of val alone: what two models must share to be compared."""
+        return _content_print(clip for clip in self.clips if clip.split == VAL)
 
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""
@@ -159,13 +167,28 @@ class Flow:
 
     @contextmanager
     def step(self, name: str) -> Iterator[str]:
-        """Time a step; yield the parent run's id, closed after it (failed when the step fails)."""
+        """Time a step; yield the parent run's id, closed after it (failed when the step fails).
+
+        What waits in the outbox is sent before and after it.
+
+        Raises:
+            UserError: the tracking store cannot be opened, or is away for too long.
+        """
+        self.registry.open()  # an address that is wrong must not cost a training
         run_id = self.parent_run()
+        self.outbox.send(run_id)
         try:
             with self.record.time(name):
                 yield run_id
         except BaseException:
             self.registry.finish(run_id, failed=True)
             raise
+        self.outbox.send(run_id)
         self.registry.log_metrics(run_id, [{f"seconds.{name}": self.record.seconds[name]}])
         self.registry.finish(run_id)
+
+
+def _content_print(clips: Iterable[Clip]) -> str:
+    spans = ("start_s", "end_s", "duration_s")
+    content = attrgetter("clip_id", "file_sha256", *spans, "split", "group", "label", "transcript")
+    return fingerprint(sorted(map(content, clips), key=lambda row: str(row[0])))

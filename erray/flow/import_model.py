@@ -15,6 +15,7 @@ from erray.config import Recipe
 from erray.encoders.vggish import VggishConfig
 from erray.errors import UserError
 from erray.flow.context import Flow
+from erray.flow.registry import Decision, register_model
 from erray.importing import PublishedCheckpoint, PublishedConfig, leftovers
 from erray.models.fusion import FusionModel
 from erray.registry import require_valid_names
@@ -48,9 +49,9 @@ def import_step(flow: Flow, given: Import) -> dict[str, Any]:
     """Write the recipe and the model into the run's folder, register the model.
 
     Returns:
-        ``name``, ``version`` and ``alias`` of the model, ``recipe`` and ``folder`` (paths), what it
-        is (``model``, ``streams``, ``classes``), ``normaliser``, and ``not_taken`` (option of the
-        config to the reason that it shapes nothing).
+        ``name``, ``version`` and ``alias`` of the model (None where it did not move), ``recipe``
+        and ``folder`` (paths), what it is (``model``, ``streams``, ``classes``), ``normaliser``,
+        and ``not_taken`` (option of the config to the reason that it shapes nothing).
 
     Raises:
         UserError: weights of an encoder that are missing, no features to normalise by, tensors that
@@ -66,11 +67,11 @@ def import_step(flow: Flow, given: Import) -> dict[str, Any]:
         flow.say(line)
     folder = flow.run(IMPORTED).model
     save_model(folder, model, description)
-    version = _register(flow, given, folder, normaliser)
+    registered = _register(flow, given, folder, normaliser)
     return {
         "name": tracking.model_name,
-        "version": version,
-        "alias": tracking.alias,
+        "version": registered.version.version,
+        "alias": registered.alias if registered.move else None,
         "recipe": str(recipe_file),
         "folder": str(folder),
         "model": checkpoint.model,
@@ -159,9 +160,8 @@ def _warnings(recipe: Recipe, given: Import, normaliser: str) -> list[str]:
     return lines
 
 
-def _register(flow: Flow, given: Import, folder: Path, normaliser: str) -> str:
+def _register(flow: Flow, given: Import, folder: Path, normaliser: str) -> Decision:
     """Make the folder a version of the model, below a run of its own."""
-    tracking = flow.recipe.tracking
     tags = {
         "erray.run": IMPORTED,
         "erray.imported.file": given.checkpoint.path.name,
@@ -172,6 +172,9 @@ def _register(flow: Flow, given: Import, folder: Path, normaliser: str) -> str:
     with flow.registry.run(flow.recipe.name, params=settings, tags=tags) as run_id:
         flow.registry.log_dict(run_id, settings, "recipe.json")
         flow.registry.log_file(run_id, given.config.path)
-        return flow.registry.register(
-            run_id, folder, model_name=tracking.model_name, alias=tracking.alias, tags=tags
-        )
+        origin = f"published weights imported from `{given.checkpoint.path.name}`"
+        decision = register_model(flow, run_id, folder, run=None, origin=origin, tags=tags)
+    version = decision.version
+    model = {"name": version.name, "version": version.version, "run": IMPORTED}
+    flow.record.update(model={**model, "job": given.checkpoint.sha256})
+    return decision

@@ -8,8 +8,9 @@ from typing import Any
 from erray.flow.context import Flow
 from erray.flow.extract import extract_step
 from erray.flow.predict import predict_step
+from erray.flow.registry import register_step
 from erray.flow.report import report_step
-from erray.flow.train import register_step, train_step
+from erray.flow.train import train_step
 from erray.flow.tune import tune_step
 from erray.ray_session import ray_session
 

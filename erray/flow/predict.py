@@ -15,8 +15,8 @@ from erray.submission import write_submission
 
 def predict_step(flow: Flow) -> dict[str, Any]:
     """Fetch the model, extract what is missing, write ``predictions/`` and ``submission.csv``."""
-    settings, tracking = flow.recipe.predict, flow.recipe.tracking
-    uri = settings.model or f"models:/{tracking.model_name}@{tracking.alias}"
+    settings = flow.recipe.predict
+    uri = settings.model or _own_model(flow)
     clips = [clip for clip in flow.clips if clip.split == settings.split]
     if not clips:
         found = ", ".join(sorted({clip.split for clip in flow.clips}))
@@ -46,3 +46,14 @@ def predict_step(flow: Flow) -> dict[str, Any]:
             result["submission"] = {"path": str(path), "rows": rows}
             flow.registry.log_file(parent, path)
     return result
+
+
+def _own_model(flow: Flow) -> str:
+    """The version that this run registered; else the one that the recipe's alias names.
+
+    Its own reads this recipe's features; the alias may name a version that reads others.
+    """
+    tracking, known = flow.recipe.tracking, flow.record.model
+    if known is not None and known["name"] == tracking.model_name:
+        return f"models:/{known['name']}/{known['version']}"
+    return f"models:/{tracking.model_name}@{tracking.alias}"

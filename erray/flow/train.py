@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from erray.flow.context import FUSION, TUNED, Flow
+from erray.flow.context import FUSION, Flow
 from erray.ray_session import ray_session
-from erray.run_record import without_credentials
+from erray.registry import StoreAway
 from erray.training.arrays import FeatureArrays
 from erray.training.distributed import train_distributed
 from erray.training.fanout import train_each
@@ -61,41 +60,6 @@ def ablate_step(flow: Flow) -> dict[str, TrainingRun]:
     return runs
 
 
-def register_step(flow: Flow) -> dict[str, str]:
-    """Make the run that val prefers (the fusion or the tuned one) a version under the alias.
-
-    A run that is registered already is not registered again.
-
-    Returns:
-        ``name``, ``version`` and ``run`` of the registered model.
-    """
-    candidates = [flow.run(name) for name in (FUSION, TUNED) if flow.run(name).history()]
-    best = max(candidates, key=lambda run: run.history()["best_metric"])  # a tie keeps the fusion
-    job, known, tracking = best.history()["job"], flow.record.model, flow.recipe.tracking
-    if known is not None and (known["job"], known["name"]) == (job, tracking.model_name):
-        return known
-    # the clips' weighted F1, to compare versions by, and the score that chose the epoch
-    scores = {"val_weighted_f1", best.history()["metric"]}
-    with flow.step("register") as parent:
-        tracked = json.loads(best.tracking.read_text(encoding="utf-8"))
-        same_store = tracked["uri"] == without_credentials(flow.registry.uri)
-        version = flow.registry.register(
-            tracked["run_id"] if same_store else parent,
-            best.model,
-            model_name=tracking.model_name,
-            alias=tracking.alias,
-            metrics={name: chosen_epoch(best)[name] for name in scores},
-            tags={
-                "erray.run": best.name,
-                "erray.job": job,
-                "erray.data_fingerprint": flow.data_fingerprint,
-            },
-        )
-    model = {"name": tracking.model_name, "version": version, "run": best.name, "job": job}
-    flow.record.update(model=model)
-    return model
-
-
 def chosen_epoch(run: TrainingRun) -> dict[str, float]:
     """The row of the history of the epoch that val chose, by whatever score it chose."""
     history = run.history()
@@ -117,7 +81,12 @@ def keep(
     splits: Mapping[str, FeatureArrays],
     parent: str,
 ) -> None:
-    """Write a finished run's folder and its tracking run below ``parent``."""
+    """Write a finished run's folder; send it to the tracking store, below ``parent``.
+
+    A store that is away is not waited for here: the run is sent with a later one, or at the end
+    of the step.
+    """
+    run.tracking.unlink(missing_ok=True)  # of an earlier job
     finish_run(
         run,
         job,
@@ -127,21 +96,26 @@ def keep(
         clock_hz=flow.recipe.corpus.clock_hz,
         splits=splits,
     )
-    run_id = track(flow, run.name, job, state["history"], parent, folder=run)
-    tracked = {"run_id": run_id, "uri": without_credentials(flow.registry.uri)}
-    run.tracking.write_text(json.dumps(tracked), encoding="utf-8")
+    params, tags = _facts(flow, job)
+    flow.outbox.put(run, params=params, tags=tags, parent=parent)
+    try:
+        with flow.registry.patience(0):
+            flow.outbox.send(parent)
+    except StoreAway:
+        flow.say(f"the tracking store is away: {run.name} is trained and waits to be sent")
 
 
 def track(
-    flow: Flow,
-    name: str,
-    job: TrainJob,
-    history: Sequence[Mapping[str, float]],
-    parent: str,
-    *,
-    folder: TrainingRun | None = None,
-) -> str:
-    """Log one training run: settings, metrics per epoch, the model where there is one."""
+    flow: Flow, name: str, job: TrainJob, history: Sequence[Mapping[str, float]], parent: str
+) -> None:
+    """Log a training run that leaves no model: settings, metrics per epoch."""
+    params, tags = _facts(flow, job)
+    with flow.registry.run(name, parent=parent, params=params, tags=tags) as run_id:
+        flow.registry.log_metrics(run_id, history)
+
+
+def _facts(flow: Flow, job: TrainJob) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parameters and tags of a training run in the tracking store."""
     params = {
         "streams": ",".join(job.streams),
         "seed": job.seed,
@@ -149,12 +123,7 @@ def track(
         "train": job.settings.model_dump(),
     }
     tags = {"erray.job": job.fingerprint, "erray.data_fingerprint": flow.data_fingerprint}
-    with flow.registry.run(name, parent=parent, params=params, tags=tags) as run_id:
-        flow.registry.log_metrics(run_id, history)
-        if folder is not None:
-            flow.registry.log_folder(run_id, folder.model, "model")
-            flow.registry.log_file(run_id, folder.folder / "history.json")
-    return run_id
+    return params, tags
 
 
 def summary(run: TrainingRun) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,10 @@ STORE_ERRORS = (MlflowException, requests.RequestException)
 _OUTAGE_CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED"}
 
 _T = TypeVar("_T")
+
+
+class StoreAway(UserError):
+    """The store answered once and does not now, for longer than was to be waited for it."""
 
 
 class Connection:
@@ -74,15 +79,34 @@ class Connection:
         """Id of the experiment; opens the store as :attr:`client` does."""
         return self._opened[1]
 
+    @contextmanager
+    def patience(self, limit_s: float) -> Iterator[None]:
+        """Within the block wait no longer than ``limit_s`` for a store that is away."""
+        usual, self._outage_limit_s = self._outage_limit_s, limit_s
+        try:
+            yield
+        finally:
+            self._outage_limit_s = usual
+
     def patiently(self, call: Callable[[], _T]) -> _T:
-        """Return ``call()``, repeated while the store is away, at most ``outage_limit_s``."""
+        """Return ``call()``, repeated while the store is away, at most ``outage_limit_s``.
+
+        Raises:
+            StoreAway: it was away for longer.
+        """
         give_up_s = time.monotonic() + self._outage_limit_s
         while True:
             try:
                 return call()
             except STORE_ERRORS as error:
-                if not is_outage(error) or time.monotonic() + RETRY_PAUSE_S > give_up_s:
+                if not is_outage(error):
                     raise
+                if time.monotonic() + RETRY_PAUSE_S > give_up_s:
+                    raise StoreAway(
+                        f"the tracking store {without_credentials(self.uri)} is away "
+                        f"({one_line(error)}): what is computed is kept; run the command again "
+                        f"when it is back, and what waits is sent"
+                    ) from error
                 _log.warning("the tracking store is away, waiting: %s", one_line(error))
                 time.sleep(RETRY_PAUSE_S)
 

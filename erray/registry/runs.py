@@ -8,12 +8,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
+from erray.errors import UserError
 from erray.registry.connection import (
     RETRY_PAUSE_S,
     STORE_ERRORS,
@@ -29,6 +32,19 @@ _log = logging.getLogger(__name__)
 MAX_PARAM_CHARS = 6000
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run without its series: ``tags`` are erray's own, ``commit`` is the code's."""
+
+    run_id: str
+    name: str
+    experiment_id: str
+    status: str
+    parent: str | None
+    tags: dict[str, str]
+    commit: str | None
 
 
 class Runs:
@@ -57,10 +73,16 @@ class Runs:
         experiment_id = self._connection.experiment_id
         run = patiently(partial(client.create_run, experiment_id, run_name=name, tags=all_tags))
         run_id: str = run.info.run_id
-        flat = [Param(key, value) for key, value in _flatten(params or {})]
-        for i in range(0, len(flat), PARAMS_PER_CALL):
-            patiently(partial(client.log_batch, run_id, params=flat[i : i + PARAMS_PER_CALL]))
+        self.log_params(run_id, params or {})
         return run_id
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log settings as :meth:`start_run` does; the same ones again change nothing."""
+        log = self._connection.client.log_batch
+        flat = [Param(key, value) for key, value in _flatten(params)]
+        for i in range(0, len(flat), PARAMS_PER_CALL):
+            batch = flat[i : i + PARAMS_PER_CALL]
+            self._connection.patiently(partial(log, run_id, params=batch))
 
     @contextmanager
     def run(
@@ -121,6 +143,34 @@ class Runs:
         """Upload ``data`` as the JSON file ``name``; credentials in URLs are masked."""
         text = without_credentials(json.dumps(data, indent=2, ensure_ascii=False))
         self._connection.patiently(partial(self._connection.client.log_text, run_id, text, name))
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run that was not sent to its end; what waits for it is forgotten."""
+        self._unsent.pop(run_id, None)
+        delete = self._connection.client.delete_run
+        self._connection.patiently(partial(delete, run_id))
+
+    def run_facts(self, run_id: str) -> RunFacts:
+        """What the store knows of a run.
+
+        Raises:
+            UserError: no such run.
+        """
+        try:
+            run = self._connection.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UserError(f"no run {run_id!r} in the tracking store") from None
+        return RunFacts(
+            run_id=run_id,
+            name=run.info.run_name,
+            experiment_id=run.info.experiment_id,
+            status=run.info.status,
+            parent=run.data.tags.get("mlflow.parentRunId"),
+            tags={k: v for k, v in run.data.tags.items() if k.startswith("erray.")},
+            commit=run.data.tags.get("mlflow.source.git.commit"),
+        )
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """Send what waits and close the run as FINISHED or FAILED."""

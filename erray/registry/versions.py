@@ -1,9 +1,8 @@
-"""Model versions: folders of plain files under a name, a number and an alias."""
+"""Model versions: folders of plain files under a name and a number."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -13,16 +12,36 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from erray.errors import UserError
-from erray.registry.connection import Connection
+from erray.registry.names import parse_model_uri, require_valid_name
 from erray.registry.runs import Runs
 
-OUTAGE_LIMIT_S = 300.0
 PATH_TAG, SHA256_TAG = "erray.artifact_path", "erray.sha256"
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_. -]*"
-_URI = re.compile(rf"models:/(?P<name>{_NAME})(@(?P<alias>[\w-]+)|/(?P<version>[1-9][0-9]*))")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version as the store describes it.
+
+    Attributes:
+        aliases: those that name it, sorted.
+        made_s: when it was registered, seconds since 1970.
+        tags: what it was registered with (scores, fingerprints, the hash of its files).
+    """
+
+    name: str
+    version: str
+    run_id: str
+    made_s: float
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -35,37 +54,8 @@ class FetchedModel:
     run_id: str
 
 
-class Registry(Runs):
-    """The runs of one experiment, and the model versions of its store.
-
-    Args:
-        home: folder of the default store and, for a database ``uri``, of the artifacts.
-        uri: MLflow tracking URI; None: ``sqlite:///<home>/mlflow.db``. A server (http, https)
-            keeps artifacts where it likes.
-        experiment: name of the experiment, made when it is missing.
-        outage_limit_s: how long a store that answered once may be away before a call fails.
-    """
-
-    def __init__(
-        self,
-        home: Path,
-        *,
-        uri: str | None = None,
-        experiment: str = "erray",
-        outage_limit_s: float = OUTAGE_LIMIT_S,
-    ) -> None:
-        super().__init__(
-            Connection(home, uri=uri, experiment=experiment, outage_limit_s=outage_limit_s)
-        )
-
-    @property
-    def uri(self) -> str:
-        """The tracking URI in use; it may hold credentials."""
-        return self._connection.uri
-
-    def ui_command(self) -> str:
-        """Return the command that shows the runs; for a tracking server, its address."""
-        return self._connection.ui_command()
+class Versions(Runs):
+    """The versions of a store's models."""
 
     def register(
         self,
@@ -73,23 +63,19 @@ class Registry(Runs):
         folder: Path,
         *,
         model_name: str,
-        alias: str,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> str:
-        """Make ``folder`` the next version of ``model_name``, move ``alias`` to it.
+    ) -> Version:
+        """Make ``folder`` the next version of ``model_name``; no alias moves.
 
         The artifact folder is named by its content: no later version can overwrite it. Metrics
         become tags ``metric.<name>`` of the version. Of two that register at once, each gets its
-        own version and the later one the alias.
-
-        Returns:
-            The version number.
+        own version.
 
         Raises:
-            UserError: a name or alias that MLflow does not take.
+            UserError: a name that MLflow does not take.
         """
-        require_valid_names(model_name, alias)
+        require_valid_name(model_name)
         client, patiently = self._connection.client, self._connection.patiently
         sha256 = folder_sha256(folder)
         path = f"model/{sha256[:16]}"
@@ -105,9 +91,7 @@ class Registry(Runs):
         source = f"{run.info.artifact_uri}/{path}"
         create = partial(client.create_model_version, await_creation_for=0)
         created = patiently(partial(create, model_name, source, run_id, tags=all_tags))
-        version = str(created.version)
-        patiently(partial(_move_alias, client, model_name, alias, version))
-        return version
+        return _version(created, {})
 
     def fetch(self, model_uri: str, into: Path) -> FetchedModel:
         """Download ``models:/name@alias`` or ``models:/name/version`` to ``into/name-version``.
@@ -118,7 +102,7 @@ class Registry(Runs):
             UserError: another form of URI, no such model, alias or version (those that exist are
                 listed), a version that erray did not register, or content that has changed.
         """
-        entry = self._find(model_uri)
+        entry = self.find(model_uri)
         if PATH_TAG not in entry.tags or SHA256_TAG not in entry.tags:
             raise UserError(f"{model_uri}: version {entry.version} was not registered by erray")
         folder = into / f"{entry.name}-{entry.version}"
@@ -135,47 +119,70 @@ class Registry(Runs):
                     )
                 shutil.rmtree(folder, ignore_errors=True)
                 got.rename(folder)
-        return FetchedModel(folder, entry.name, str(entry.version), entry.run_id)
+        return FetchedModel(folder, entry.name, entry.version, entry.run_id)
 
-    def _find(self, model_uri: str) -> Any:
-        match = _URI.fullmatch(model_uri)
-        if match is None:
-            raise UserError(
-                f"model {model_uri!r}: expected models:/name@alias or models:/name/version"
-            )
-        name, alias, version = match["name"], match["alias"], match["version"]
+    def find(self, model_uri: str) -> Version:
+        """The version that ``models:/name@alias`` or ``models:/name/version`` names.
+
+        Raises:
+            UserError: another form of URI; no such model, alias or version (those that exist are
+                listed).
+        """
+        name, alias, number = parse_model_uri(model_uri)
+        entries = {entry.version: entry for entry in self.versions(name)}
+        aliases = {alias: entry for entry in entries.values() for alias in entry.aliases}
+        if alias is not None and alias not in aliases:
+            raise UserError(f"{model_uri}: no alias {alias!r}; there are: {_list(aliases)}")
+        if alias is None and number not in entries:
+            raise UserError(f"{model_uri}: no version {number}; there are: {_list(entries)}")
+        return entries[number] if alias is None else aliases[alias]
+
+    def versions(self, model_name: str) -> list[Version]:
+        """Every version of a model, the oldest first.
+
+        Raises:
+            UserError: no such model (those that exist are listed).
+        """
         client = self._connection.client
+        aliases = self._model(model_name).aliases
+        found = client.search_model_versions(f"name='{model_name}'")
+        return sorted((_version(v, aliases) for v in found), key=lambda v: int(v.version))
+
+    def model_names(self) -> list[str]:
+        """Names of every model in the store, sorted."""
+        names: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._connection.client.search_registered_models(page_token=token)
+            names += [model.name for model in page]
+            token = page.token
+            if not token:
+                return sorted(names)
+
+    def versions_of_run(self, run_id: str) -> list[Version]:
+        """Versions made of a run or of a run below it, the oldest first of each model.
+
+        Raises:
+            UserError: no such run.
+        """
+        client = self._connection.client
+        experiment = self.run_facts(run_id).experiment_id
+        below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        runs = [run_id, *(run.info.run_id for run in below)]
+        found = [v for run in runs for v in client.search_model_versions(f"run_id='{run}'")]
+        aliases = {name: self._model(name).aliases for name in {v.name for v in found}}
+        versions = [_version(v, aliases[v.name]) for v in found]
+        return sorted(versions, key=lambda v: (v.name, int(v.version)))
+
+    def _model(self, name: str) -> RegisteredModel:
+        require_valid_name(name)
         try:
-            aliases = client.get_registered_model(name).aliases
+            return self._connection.client.get_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            names = [model.name for model in client.search_registered_models()]
-            raise UserError(f"{model_uri}: no model {name!r}; there are: {_list(names)}") from None
-        if alias is not None and alias not in aliases:
-            raise UserError(f"{model_uri}: no alias {alias!r}; there are: {_list(aliases)}")
-        entries = {str(v.version): v for v in client.search_model_versions(f"name='{name}'")}
-        wanted = version or str(aliases[alias])
-        if wanted not in entries:
-            raise UserError(f"{model_uri}: no version {wanted}; there are: {_list(entries)}")
-        return entries[wanted]
-
-
-def require_valid_names(model_name: str, alias: str) -> None:
-    """Refuse a model name or alias that could not be registered, before hours of training.
-
-    Raises:
-        UserError: characters that ``models:/name@alias`` cannot hold, or a reserved alias.
-    """
-    if re.fullmatch(_NAME, model_name) is None:
-        raise UserError(
-            f"model name {model_name!r}: expected letters, digits, space, '_', '.' and '-'"
-        )
-    reserved = alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias)
-    if reserved or re.fullmatch(r"[A-Za-z0-9_-]+", alias) is None:
-        raise UserError(
-            f"alias {alias!r}: expected letters, digits, '_' and '-', not 'latest', not 'v1'"
-        )
+            there = _list(self.model_names())
+            raise UserError(f"no model {name!r}; there are: {there}") from None
 
 
 def folder_sha256(folder: Path) -> str:
@@ -188,14 +195,17 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _move_alias(client: MlflowClient, model_name: str, alias: str, version: str) -> None:
-    try:
-        client.set_registered_model_alias(model_name, alias, version)
-    except MlflowException as error:
-        if "registered_model_aliases" not in str(error):
-            raise
-        # another process set the alias for the first time since ours looked; now it is there
-        client.set_registered_model_alias(model_name, alias, version)
+def _version(entry: ModelVersion, aliases: Mapping[str, Any]) -> Version:
+    """The version with those of the model's aliases (to version numbers) that name it."""
+    number = str(entry.version)
+    return Version(
+        name=entry.name,
+        version=number,
+        run_id=entry.run_id or "",
+        made_s=entry.creation_timestamp / 1000,
+        aliases=tuple(sorted(a for a, v in aliases.items() if str(v) == number)),
+        tags=dict(entry.tags),
+    )
 
 
 def _create_model(client: MlflowClient, name: str) -> None:

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from erray.errors import UserError
-from erray.registry import Registry, connection, require_valid_names
+from erray.registry import BETTER, FIRST, Registry, StoreAway, connection, require_valid_names
 from erray.registry.connection import is_outage
 from erray.registry.runs import MAX_PARAM_CHARS
 
@@ -143,12 +143,14 @@ def test_versions_keep_their_bytes_and_the_alias_moves(registry, client, checkpo
             run_id,
             checkpoint,
             model_name="lfan.demo",
-            alias="champion",
             metrics={"val_f1": 0.5},
             tags={"data_fingerprint": "abc"},
         )
-        second = registry.register(run_id, other, model_name="lfan.demo", alias="champion")
-    assert (first, second) == ("1", "2")
+        second = registry.register(run_id, other, model_name="lfan.demo")
+    assert (first.version, second.version) == ("1", "2")
+    registry.move_alias(first, "champion", before=None, how=FIRST, why="none before")
+    before = registry.alias("lfan.demo", "champion")
+    registry.move_alias(second, "champion", before=before, how=BETTER, why="p 0.01")
     tags = client.get_model_version("lfan.demo", "1").tags
     assert (tags["metric.val_f1"], tags["data_fingerprint"]) == ("0.5", "abc")
 
@@ -161,7 +163,7 @@ def test_versions_keep_their_bytes_and_the_alias_moves(registry, client, checkpo
 
 def test_a_spoilt_local_copy_is_fetched_again(registry, checkpoint, tmp_path):
     with registry.run("copy") as run_id:
-        registry.register(run_id, checkpoint, model_name="copied", alias="champion")
+        registry.register(run_id, checkpoint, model_name="copied")
     model = registry.fetch("models:/copied/1", tmp_path / "models")
     (model.folder / "model.json").write_text("spoilt")
     assert contents(registry.fetch("models:/copied/1", tmp_path / "models").folder) == contents(
@@ -172,11 +174,11 @@ def test_a_spoilt_local_copy_is_fetched_again(registry, checkpoint, tmp_path):
 
 def test_changed_artifacts_are_refused(registry, checkpoint, tmp_path, home):
     with registry.run("altered") as run_id:
-        registry.register(run_id, checkpoint, model_name="altered", alias="champion")
+        registry.register(run_id, checkpoint, model_name="altered")
     stored = next((home / "artifacts" / run_id).rglob("model.safetensors"))
     stored.write_bytes(b"weightz")
     with pytest.raises(UserError, match="sha256"):
-        registry.fetch("models:/altered@champion", tmp_path / "models")
+        registry.fetch("models:/altered/1", tmp_path / "models")
     assert list((tmp_path / "models").iterdir()) == []
 
 
@@ -192,8 +194,8 @@ def test_nothing_is_unpickled_on_the_way(registry, checkpoint, tmp_path):
     canary = tmp_path / "canary"
     (checkpoint / "data.pkl").write_bytes(pickle.dumps(_Canary(canary)))
     with registry.run("pickle") as run_id:
-        registry.register(run_id, checkpoint, model_name="pickled", alias="champion")
-    model = registry.fetch("models:/pickled@champion", tmp_path / "models")
+        registry.register(run_id, checkpoint, model_name="pickled")
+    model = registry.fetch("models:/pickled/1", tmp_path / "models")
     assert contents(model.folder) == contents(checkpoint)
     assert not canary.exists()
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
@@ -217,7 +219,8 @@ def test_a_wrong_uri_lists_what_exists(registry, client, tmp_path, uri, message)
     if not client.search_registered_models("name='listed'"):
         folder = write_checkpoint(tmp_path / "listed", b"1")
         with registry.run("listed") as run_id:
-            registry.register(run_id, folder, model_name="listed", alias="champion")
+            version = registry.register(run_id, folder, model_name="listed")
+            registry.move_alias(version, "champion", before=None, how=FIRST, why="")
     with pytest.raises(UserError, match=message):
         registry.fetch(uri, tmp_path / "models")
     assert not (tmp_path / "models").exists()
@@ -228,28 +231,6 @@ def test_a_version_of_another_tool_is_refused(registry, client, tmp_path):
     client.create_model_version("foreign", "file:///nowhere", await_creation_for=0)
     with pytest.raises(UserError, match="not registered by erray"):
         registry.fetch("models:/foreign/1", tmp_path)
-
-
-def test_two_promotions_at_once_leave_an_existing_version(registry, client, tmp_path, home):
-    folders = [write_checkpoint(tmp_path / f"c{i}", b"%d" % i) for i in range(4)]
-    versions = []
-
-    def promote(folder):
-        own = Registry(home, experiment="tests")
-        with own.run("promote") as run_id:
-            versions.append(own.register(run_id, folder, model_name="race", alias="champion"))
-
-    threads = [threading.Thread(target=promote, args=(folder,)) for folder in folders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(versions) == ["1", "2", "3", "4"]
-    champion = client.get_model_version_by_alias("race", "champion")
-    assert str(champion.version) in versions
-    stored = {(registry.fetch(f"models:/race/{v}", tmp_path / "m").folder) for v in versions}
-    weights = {(folder / "model.safetensors").read_bytes() for folder in stored}
-    assert weights == {b"0", b"1", b"2", b"3"}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +253,8 @@ def test_names_that_cannot_be_registered_are_refused_early(name, alias):
 def test_names_that_pass_are_taken_by_mlflow(registry, client, checkpoint):
     require_valid_names("My model_1.0-b", "the-best_2")
     with registry.run("names") as run_id:
-        registry.register(run_id, checkpoint, model_name="My model_1.0-b", alias="the-best_2")
+        version = registry.register(run_id, checkpoint, model_name="My model_1.0-b")
+        registry.move_alias(version, "the-best_2", before=None, how=FIRST, why="")
     assert client.get_model_version_by_alias("My model_1.0-b", "the-best_2").run_id == run_id
 
 
@@ -398,8 +380,8 @@ def test_an_outage_of_the_server_loses_nothing(server, tmp_path, checkpoint, mon
     assert sorted((m.step, m.value) for m in history) == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
     assert client.get_run(run_id).info.status == "FINISHED"
 
-    registry.register(run_id, checkpoint, model_name="served", alias="champion")
-    model = registry.fetch("models:/served@champion", tmp_path / "models")
+    registry.register(run_id, checkpoint, model_name="served")
+    model = registry.fetch("models:/served/1", tmp_path / "models")
     assert contents(model.folder) == contents(checkpoint)
     assert (tmp_path / "served").is_dir(), "artifacts belong to the server"
     assert not (tmp_path / "home" / "artifacts").exists()
@@ -418,6 +400,6 @@ def test_an_outage_beyond_the_limit_fails(tmp_path, monkeypatch):
         calls.append(1)
         raise MlflowException("no answer")
 
-    with pytest.raises(MlflowException, match="no answer"):
+    with pytest.raises(StoreAway, match=r"away \(no answer\): what is computed is kept"):
         registry._connection.patiently(call)
     assert 2 <= len(calls) <= 6

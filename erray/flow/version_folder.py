@@ -1,0 +1,87 @@
+"""The folder that becomes a model version: the model, its card, what it reads, val's predictions.
+
+=====================  =========================================================================
+``model.safetensors``  weights, normalisers included (:mod:`erray.checkpoint`)
+``model.json``         all of the model but its weights
+``SHA256SUMS``         of both
+``input_schema.json``  streams with width, modality and fingerprint; clock; classes
+``MODEL_CARD.md``      for people
+``val_predictions/``   the labelled clips of val as the model predicts them, as Parquet
+=====================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from erray.checkpoint import ModelDescription, load_model
+from erray.evaluation.clips import LabelledClips
+from erray.flow.context import VAL, Flow
+from erray.flow.model_card import model_card
+from erray.records import PREDICTION_SCHEMA
+from erray.store import Table
+from erray.training.runs import TrainingRun
+
+CARD, INPUT_SCHEMA, VAL_PREDICTIONS = "MODEL_CARD.md", "input_schema.json", "val_predictions"
+
+
+def write_version(
+    flow: Flow, folder: Path, model: Path, *, run: TrainingRun | None, origin: str
+) -> None:
+    """Write the folder of a version.
+
+    Args:
+        folder: to be made.
+        model: folder of the checkpoint.
+        run: the training run that made it; None: erray did not train it, so it has neither scores
+            nor val predictions.
+        origin: where the weights come from, for the card.
+
+    Raises:
+        UserError: a checkpoint that is damaged.
+    """
+    network, description = load_model(model)
+    shutil.copytree(model, folder)
+    num_parameters = sum(x.numel() for x in network.parameters())
+    schema = json.dumps(input_schema(description, flow.plan.modalities), indent=2)
+    (folder / INPUT_SCHEMA).write_text(schema + "\n", encoding="utf-8")
+    rows = [] if run is None else run.predictions.read().to_pylist()
+    card = model_card(flow, description, rows, num_parameters=num_parameters, origin=origin)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    val = [row for row in rows if row["split"] == VAL and row["label"] is not None]
+    if val:
+        Table(str(folder / VAL_PREDICTIONS), PREDICTION_SCHEMA).replace(val)
+
+
+def input_schema(description: ModelDescription, modalities: dict[str, str]) -> dict[str, Any]:
+    """What the model reads and answers, in plain JSON.
+
+    Every stream is an array [ticks, width] with a mask [ticks] of the ticks that have data; all
+    streams of a clip have the same ticks.
+    """
+    return {
+        "streams": {
+            name: {
+                "width": width,
+                "modality": modalities[name],
+                "dtype": "float32",
+                "fingerprint": description.features[name],
+            }
+            for name, width in description.streams.items()
+        },
+        "clock_hz": description.clock_hz,
+        "ticks_are": "frames" if description.clock_hz is None else "steps of the clock",
+        "window_ticks": description.window,
+        "hop_ticks": description.hop,
+        "labels": description.labels,
+        "classes": list(description.class_names),
+    }
+
+
+def val_clips(folder: Path) -> LabelledClips | None:
+    """The labelled val clips that a version's folder keeps; None where it keeps none."""
+    table = Table(str(folder / VAL_PREDICTIONS), PREDICTION_SCHEMA)
+    return LabelledClips.from_rows(table.read().to_pylist())
