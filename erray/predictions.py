@@ -1,110 +1,52 @@
-"""Model and features to predictions, through a pool of actors.
-
-A predictor is a plain class: the model is loaded once per actor, batches of clips come, rows of
-the predictions table are written.
-"""
+"""Model and features to predictions, through a pool of actors that load the model once each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 
-from erray.checkpoint import load_model
+from erray.checkpoint import ModelDescription, load_model
 from erray.clip_batches import CLOCKED_SCHEMA, batched, clocked_rows, grouped
-from erray.config import Pool, Recipe
+from erray.config import Pool, Recipe, Smoothing
 from erray.errors import UserError
-from erray.feature_rows import joined
+from erray.labels import BASIC_7, CEXPR_7, CEXPR_8
 from erray.plan import TRACKS, Plan, done_clips
+from erray.predictor import KEY_PREFIX, SHARD_PREFIX, Predictor
 from erray.ray_session import ray_session
 from erray.records import PREDICTION_SCHEMA, Clip
-from erray.scoring import prediction_row, score_clips
 from erray.store import RunFolder, ShardPlaces, Table
 from erray.streaming import plan_pool, stream
-from erray.windows import WindowSample, cut
-
-_KEY_PREFIX, _SHARD_PREFIX = "key_", "shard_"
+from erray.timelines import Timeline
 
 
-class Predictor:
-    """Predict the clips of a batch with one model; called by an actor or in a plain shell.
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of some clips.
 
-    Args:
-        model: folder of the checkpoint.
-        run: whose features are read.
-        table: folder of the predictions table.
-        model_name: written into every row.
-        model_version: written into every row.
+    Attributes:
+        rows: of the predictions table.
+        temperature: that turns their logits into probabilities.
+        pair_rule: how the model's basic emotions became compound ones; None: they are its own.
     """
 
-    def __init__(
-        self, *, model: str, run: RunFolder, table: str, model_name: str, model_version: str
-    ) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.description = load_model(Path(model))
-        self.model.to(self.device)
-        self.run, self.table = run, Table(table, PREDICTION_SCHEMA)
-        self.model_name, self.model_version = model_name, model_version
+    rows: pa.Table
+    temperature: float
+    pair_rule: str | None
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Predict clocked rows with a key and a shard per stream; return clip ids."""
-        rows = batch.to_pylist()
-        features = {
-            name: self._features(name, fingerprint, rows)
-            for name, fingerprint in self.description.features.items()
-        }
-        windows = (w for i, row in enumerate(rows) for w in self._windows(i, row, features))
-        predictions = [
-            self._row(rows[i], logits_TC)
-            for i, logits_TC in score_clips(self.model, windows, device=self.device)
-        ]
-        self.table.write_shard(predictions, keys=[row["clip_id"] for row in rows])
-        return pa.table({"clip_id": [row["clip_id"] for row in predictions]})
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return list(self.rows["classes"][0].as_py())
 
-    def _features(self, name: str, fingerprint: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        keys = {row[_KEY_PREFIX + name] for row in rows}
-        shards = sorted({row[_SHARD_PREFIX + name] for row in rows})
-        table = self.run.features(name, fingerprint).read(keys=keys, shards=shards)
-        rows_of_key: dict[str, list[dict[str, Any]]] = {}
-        for row in table.to_pylist():
-            if not row["view"]:  # view 0 alone; rows of before there were views have none
-                rows_of_key.setdefault(row["key"], []).append(row)
-        return {key: joined(rows) for key, rows in rows_of_key.items()}
-
-    def _windows(
-        self, clip: int, row: dict[str, Any], features: dict[str, Any]
-    ) -> Iterable[WindowSample]:
-        values, present = {}, {}
-        for name in self.description.streams:
-            values[name], present[name] = features[name][row[_KEY_PREFIX + name]]
-        num_ticks = len(row["frame_times_s"])
-        for start, stop in cut(num_ticks, self.description.window, self.description.hop):
-            yield WindowSample(
-                streams={name: x_TD[start:stop] for name, x_TD in values.items()},
-                present={name: mask_T[start:stop] for name, mask_T in present.items()},
-                label=-1,
-                clip=clip,
-                start=start,
-            )
-
-    def _row(self, row: dict[str, Any], logits_TC: Any) -> dict[str, Any]:
-        return prediction_row(
-            logits_TC,
-            clip_id=row["clip_id"],
-            split=row["split"],
-            group=row["group"],
-            label=row["label"],
-            times_s_T=np.asarray(row["frame_times_s"]),
-            classes=self.description.class_names,
-            clip_rule=self.description.clip_rule,
-            temperature=self.description.temperature,
-            model_name=self.model_name,
-            model_version=self.model_version,
-        )
+    def timelines(self, smoothing: Smoothing) -> Iterator[Timeline]:
+        """Yield every clip over time, in the order of the rows."""
+        for batch in self.rows.to_batches(max_chunksize=16):
+            for row in batch.to_pylist():
+                yield Timeline.of(row, temperature=self.temperature, smoothing=smoothing)
 
 
 def predict_clips(
@@ -115,8 +57,10 @@ def predict_clips(
     model: Path,
     model_name: str,
     model_version: str,
-) -> pa.Table:
+) -> Predictions:
     """Predict ``clips`` from the features in ``out``, replacing the run's predictions.
+
+    A model of basic emotions predicts compound ones where the recipe's corpus has those.
 
     Raises:
         UserError: the model was trained on other features than the recipe extracts, or no clip has
@@ -137,12 +81,13 @@ def predict_clips(
         raise UserError("no clip to predict has features: run `erray extract` with this recipe")
     partial = Table(run.path("predictions", ".partial"), PREDICTION_SCHEMA)
     partial.clear()  # left by a run that was stopped
-    settings = {
+    settings: dict[str, Any] = {
         "model": str(model),
         "run": run,
         "table": partial.path,
         "model_name": model_name,
         "model_version": model_version,
+        "pair_rule": pair_rule(recipe, description),
     }
     _run(plan, _rows(plan, run, ready, list(description.streams)), settings)
     predictions = partial.read()
@@ -151,7 +96,16 @@ def predict_clips(
         raise RuntimeError(f"{len(lost)} clips have no prediction, for instance {min(lost)!r}")
     run.predictions.replace(predictions)
     partial.clear()
-    return predictions
+    rule = settings["pair_rule"]
+    return Predictions(predictions, 1.0 if rule else description.temperature, rule)
+
+
+def pair_rule(recipe: Recipe, description: ModelDescription) -> str | None:
+    """How the recipe makes compound classes of what this model predicts; None: it does not."""
+    asked = recipe.corpus.label_set.name
+    if description.labels == BASIC_7.name and asked in (CEXPR_7.name, CEXPR_8.name):
+        return recipe.predict.pair_rule
+    return None
 
 
 def _rows(
@@ -166,7 +120,7 @@ def _rows(
     for row in clocked_rows(run, plan.fingerprints[TRACKS], of_key, with_crops=False):
         for name in streams:
             key = plan.key(name, by_id[row["clip_id"]])
-            row |= {_KEY_PREFIX + name: key, _SHARD_PREFIX + name: shards[name][key]}
+            row |= {KEY_PREFIX + name: key, SHARD_PREFIX + name: shards[name][key]}
         yield row
 
 
@@ -184,7 +138,7 @@ def _shards(plan: Plan, run: RunFolder, name: str, clips: Sequence[Clip]) -> dic
 
 def _run(plan: Plan, rows: Iterable[dict[str, Any]], settings: dict[str, Any]) -> None:
     more = [
-        pa.field(p + n, pa.string()) for n in plan.modalities for p in (_KEY_PREFIX, _SHARD_PREFIX)
+        pa.field(p + n, pa.string()) for n in plan.modalities for p in (KEY_PREFIX, SHARD_PREFIX)
     ]
     schema = pa.schema([*CLOCKED_SCHEMA, *more])
     extract = plan.recipe.extract

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from erray.cli.display import paired, say, table, with_limits
+from erray.cli.display import paired, say, say_plainly, table, with_limits
 
 _WORST_REASONS = 6
 
@@ -71,10 +71,17 @@ def show_study(result: dict[str, Any]) -> None:
 def show_prediction(result: dict[str, Any]) -> None:
     """How many clips of which class; the submission file."""
     model = result["model"]
-    say(f"Predicted {result['clips']} clips with {model['name']} version {model['version']}")
+    rule = result["pair_rule"]
+    pairs = f"; compound classes by the {rule} of two basic ones" if rule else ""
+    say(f"Predicted {result['clips']} clips with {model['name']} version {model['version']}{pairs}")
+    if "timelines" in result:
+        say_plainly(f"Timelines: {result['timelines']}")
     if "submission" in result:
         file = result["submission"]
-        say(f"Submission with {file['rows']} frames, checked against the list: {file['path']}")
+        held = f", {file['held']} of them held from the frame before" if file["held"] else ""
+        say_plainly(
+            f"Submission with {file['rows']} frames{held}, checked against the list: {file['path']}"
+        )
 
 
 def show_report(result: dict[str, Any]) -> None:

@@ -13,7 +13,15 @@ from erray.config.load import (
     recipe_names,
     with_settings,
 )
-from erray.config.recipe import Predict, Recipe, Repeat, Report, Tracking, Tune
+from erray.config.recipe import (
+    Predict,
+    Recipe,
+    Repeat,
+    Report,
+    Smoothing,
+    Tracking,
+    Tune,
+)
 from erray.config.section import Section
 from erray.config.training import Loss, Model, Optimiser, Percent, Schedule, Select, Train
 
@@ -34,6 +42,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Select",
+    "Smoothing",
     "Tracking",
     "Train",
     "Transcribe",

@@ -56,12 +56,53 @@ class Tracking(Section):
     alias: str = Field("champion", min_length=1)
 
 
+class Smoothing(Section):
+    kind: Literal["box", "gaussian"] | None = Field(
+        None, description="weights over time; null: frames stay as the model predicts them"
+    )
+    width: float = Field(
+        0.5, gt=0, description="length of the box, standard deviation of the Gaussian"
+    )
+    unit: Literal["s", "ticks"] = Field("s", description="of width")
+
+    @model_validator(mode="after")
+    def _only_where_it_smooths(self) -> Smoothing:
+        fields = type(self).model_fields
+        for name in ("width", "unit"):
+            if self.kind is None and getattr(self, name) != fields[name].default:
+                raise ValueError(
+                    f"predict.smoothing.{name} is read with a kind only: set "
+                    f"predict.smoothing.kind to box or gaussian, or remove it"
+                )
+        return self
+
+
+class Submission(Section):
+    fill: Literal["refuse", "hold"] = Field(
+        "refuse", description="hold: a frame without a prediction has the class of the one before"
+    )
+
+
 class Predict(Section):
     split: str = Field("challenge", description="split of the clips table to predict")
     model: str | None = Field(None, description="models:/name@alias or models:/name/version")
+    pair_rule: Literal["sum", "product"] = Field(
+        "sum", description="score of a compound class where the model knows basic emotions only"
+    )
+    smoothing: Smoothing = Smoothing()
+    timelines: bool = Field(True, description="write a CSV file of every clip over time")
     frame_list: str | None = Field(
         None, description="the challenge's list of frames, relative to corpus.root"
     )
+    submission: Submission = Submission()
+
+    @model_validator(mode="after")
+    def _fills_a_list(self) -> Predict:
+        if self.submission.fill != "refuse" and self.frame_list is None:
+            raise ValueError(
+                "predict.submission.fill is read with a frame list only: set predict.frame_list"
+            )
+        return self
 
 
 class Report(Section):

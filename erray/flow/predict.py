@@ -9,12 +9,21 @@ from typing import Any
 from erray.errors import UserError
 from erray.flow.context import Flow
 from erray.flow.extract import checked_extraction
-from erray.predictions import predict_clips
+from erray.predictions import Predictions, predict_clips
 from erray.submission import write_submission
+from erray.timelines import write_timelines
+
+TIMELINES = "timelines"
 
 
 def predict_step(flow: Flow) -> dict[str, Any]:
-    """Fetch the model, extract what is missing, write ``predictions/`` and ``submission.csv``."""
+    """Fetch the model, extract what is missing, predict.
+
+    Writes ``predictions/``, ``timelines/`` and, with a frame list, ``submission.csv``.
+
+    Raises:
+        UserError: no clips in the split, a model of other features, a frame list that differs.
+    """
     settings = flow.recipe.predict
     uri = settings.model or _own_model(flow)
     clips = [clip for clip in flow.clips if clip.split == settings.split]
@@ -34,18 +43,45 @@ def predict_step(flow: Flow) -> dict[str, Any]:
         )
         result: dict[str, Any] = {
             "model": {"name": model.name, "version": model.version},
-            "clips": predictions.num_rows,
-            "predicted": dict(Counter(predictions["predicted"].to_pylist())),
+            "clips": predictions.rows.num_rows,
+            "predicted": dict(Counter(predictions.rows["predicted"].to_pylist())),
+            "pair_rule": predictions.pair_rule,
         }
+        if settings.timelines:
+            result["timelines"] = write_all_timelines(flow, predictions)
         if settings.frame_list is not None:
-            path = flow.out / "submission.csv"
-            frame_list = Path(flow.recipe.corpus.root) / settings.frame_list
-            if not frame_list.is_file():
-                raise UserError(f"no frame list at {frame_list}: set predict.frame_list")
-            rows = write_submission(path, predictions, frame_list)
-            result["submission"] = {"path": str(path), "rows": rows}
-            flow.registry.log_file(parent, path)
+            result["submission"] = _submit(flow, predictions, settings.frame_list)
+            flow.registry.log_file(parent, Path(result["submission"]["path"]))
     return result
+
+
+def write_all_timelines(flow: Flow, predictions: Predictions) -> str:
+    """Write a CSV file per clip, smoothed as the recipe says; return their folder."""
+    folder = flow.out / TIMELINES
+    write_timelines(folder, predictions.timelines(flow.recipe.predict.smoothing))
+    return str(folder)
+
+
+def _submit(flow: Flow, predictions: Predictions, listed: str) -> dict[str, Any]:
+    settings = flow.recipe.predict
+    path, frame_list = flow.out / "submission.csv", Path(flow.recipe.corpus.root) / listed
+    if not frame_list.is_file():
+        raise UserError(f"no frame list at {frame_list}: set predict.frame_list")
+    if flow.recipe.corpus.clock_hz is not None:
+        raise UserError(
+            f"a submission needs a class per frame, corpus.clock_hz is "
+            f"{flow.recipe.corpus.clock_hz:g}: predict with a model of the frames' own times, "
+            f"or leave predict.frame_list out"
+        )
+    timelines = predictions.timelines(settings.smoothing)
+    submitted = write_submission(
+        path,
+        {timeline.clip_id: timeline.class_T for timeline in timelines},
+        frame_list,
+        class_names=predictions.classes,
+        fill=settings.submission.fill,
+    )
+    return {"path": str(path), "rows": submitted.rows, "held": submitted.held}
 
 
 def _own_model(flow: Flow) -> str:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from erray.checkpoint import ModelDescription, save_model
+from erray.checkpoint import ModelDescription, load_model, save_model
 from erray.errors import UserError
-from erray.labels import CEXPR_7
+from erray.labels import BASIC_7, CEXPR_7, CEXPR_8, LabelSet
 from erray.plan import TRACKS, Plan
-from erray.predictions import Predictor, predict_clips
+from erray.predictions import pair_rule, predict_clips
+from erray.predictor import Predictor
 from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
 from erray.store import RunFolder, Table
 from erray.windows import WindowSample, collate
@@ -48,13 +49,19 @@ def model(tmp_path: Path) -> Path:
     return save(tmp_path / "model", {name: PLAN.fingerprints[name] for name in PLAN.modalities})
 
 
-def save(folder: Path, fingerprints: dict[str, str], *, temperature: float = 1.0) -> Path:
+def save(
+    folder: Path,
+    fingerprints: dict[str, str],
+    *,
+    temperature: float = 1.0,
+    labels: LabelSet = CEXPR_7,
+) -> Path:
     description = ModelDescription(
         model="lfan",
         options={"channels": {name: [5] for name in fingerprints}},
         streams={name: PLAN.widths[name] for name in fingerprints},
-        labels="cexpr7",
-        class_names=CEXPR_7.names,
+        labels=labels.name,
+        class_names=labels.names,
         features=fingerprints,
         window=WINDOW,
         hop=HOP,
@@ -66,8 +73,9 @@ def save(folder: Path, fingerprints: dict[str, str], *, temperature: float = 1.0
     return folder
 
 
-def predictor(model: Path, run: RunFolder) -> Predictor:
+def predictor(model: Path, run: RunFolder, *, pair_rule: str | None = None) -> Predictor:
     return Predictor(
+        pair_rule=pair_rule,
         model=str(model),
         run=run,
         table=run.predictions.path,
@@ -122,6 +130,48 @@ def test_a_temperature_is_in_the_probabilities_and_not_in_the_logits(run, featur
         np.testing.assert_allclose(
             scaled["probabilities"], softmax(logits_of(plain).mean(0) / 2.5), rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("rule", ["sum", "product"])
+def test_a_model_of_basic_emotions_predicts_pairs(run, features, tmp_path, rule):
+    fingerprints = {name: PLAN.fingerprints[name] for name in PLAN.modalities}
+    model = save(tmp_path / "basic", fingerprints, temperature=2.5, labels=BASIC_7)
+    predictor(model, run)(rows(run, CLIPS))
+    basic = run.predictions.read().to_pylist()
+    run.predictions.clear()
+    predictor(model, run, pair_rule=rule)(rows(run, CLIPS))
+    combine = {"sum": np.add, "product": np.multiply}[rule]
+    for own, paired in zip(basic, run.predictions.read().to_pylist(), strict=True):
+        assert (own["classes"], paired["classes"]) == (list(BASIC_7.names), list(CEXPR_7.names))
+        x_TC = softmax(logits_of(own).astype(float) / 2.5, axis=1)
+        fear_surprise_T = combine(x_TC[:, 3], x_TC[:, 2])
+        anger_sadness_T = combine(x_TC[:, 4], x_TC[:, 6])
+        paired_TC = softmax(logits_of(paired).astype(float), axis=1)
+        np.testing.assert_allclose(
+            paired_TC[:, 0] / paired_TC[:, 6], fear_surprise_T / anger_sadness_T, rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            paired["probabilities"], softmax(logits_of(paired).mean(0)), rtol=1e-5
+        )
+        assert paired["predicted"] == CEXPR_7.names[int(np.argmax(paired["probabilities"]))]
+
+
+@pytest.mark.parametrize(
+    ("model_labels", "corpus_labels", "expected"),
+    [
+        (BASIC_7, CEXPR_7, "product"),
+        (BASIC_7, CEXPR_8, "product"),
+        (BASIC_7, BASIC_7, None),
+        (CEXPR_7, CEXPR_7, None),
+        (CEXPR_8, BASIC_7, None),
+    ],
+)
+def test_pairs_are_made_where_a_basic_model_meets_a_compound_corpus(
+    tmp_path, model_labels, corpus_labels, expected
+):
+    recipe = tiny_recipe(corpus={"labels": corpus_labels.name}, predict={"pair_rule": "product"})
+    model = save(tmp_path / "model", {"hog": "0" * 16}, labels=model_labels)
+    assert pair_rule(recipe, load_model(model)[1]) == expected
 
 
 def test_a_short_clip_is_the_model_on_its_features(run, features, model):

@@ -1,0 +1,99 @@
+"""What a model says at every tick of a clip: probabilities and class, in memory and as CSV.
+
+The predictions table keeps the model's own logits. Here they become probabilities, with the
+model's temperature and the recipe's smoothing: what is shown, drawn and handed in.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from erray.config import Smoothing
+from erray.records import tensor_from_columns
+from erray.smoothing import smoothed
+
+TIMES_DECIMALS, PROBABILITY_DECIMALS = 4, 5
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One clip over time.
+
+    Attributes:
+        times_s_T: times of the ticks.
+        probabilities_TC: a row per tick, each sums to 1.
+        classes: names in the order of the columns.
+    """
+
+    clip_id: str
+    times_s_T: NDArray[np.float64]
+    probabilities_TC: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, row: Mapping[str, Any], *, temperature: float = 1.0, smoothing: Smoothing | None = None
+    ) -> Timeline:
+        """Make the timeline of a row of a predictions table.
+
+        Args:
+            temperature: divides the logits.
+            smoothing: of the recipe; None: none.
+        """
+        logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+        x_TC = softmax(logits_TC.astype(np.float64) / temperature, axis=-1)
+        times_s_T = np.asarray(row["times_s"], np.float64)
+        if smoothing is not None and smoothing.kind is not None:
+            clock_T = times_s_T if smoothing.unit == "s" else np.arange(len(x_TC), dtype=float)
+            x_TC = smoothed(x_TC, clock_T, kind=smoothing.kind, width=smoothing.width)
+        return cls(row["clip_id"], times_s_T, x_TC, tuple(row["classes"]))
+
+    @property
+    def class_T(self) -> NDArray[np.int64]:
+        """Class id of every tick: the likeliest, of equals the lower."""
+        return np.asarray(self.probabilities_TC.argmax(axis=1), np.int64)
+
+
+def write_timelines(folder: Path, timelines: Iterable[Timeline]) -> int:
+    """Make ``folder`` anew with a CSV file per clip, named after it; return their number.
+
+    Columns: ``time_s``, a probability per class, ``label``.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    count = 0
+    for timeline in timelines:
+        _write(temporary / timeline_name(timeline.clip_id), timeline)
+        count += 1
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return count
+
+
+def timeline_name(clip_id: str, suffix: str = ".csv") -> str:
+    """Return the path of a clip's file below its folder; no id leads out of it."""
+    parts = [part for part in PurePosixPath(clip_id).parts if part not in ("/", "..")]
+    return "/".join(parts or ["_"]) + suffix
+
+
+def _write(path: Path, timeline: Timeline) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["time_s", *timeline.classes, "label"])
+        for time_s, row_C, winner in zip(
+            timeline.times_s_T, timeline.probabilities_TC, timeline.class_T, strict=True
+        ):
+            values = [f"{value:.{PROBABILITY_DECIMALS}f}" for value in row_C]
+            time = f"{time_s:.{TIMES_DECIMALS}f}"
+            writer.writerow([time, *values, timeline.classes[winner]])
