@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -140,6 +140,12 @@ def git_commit(folder: Path) -> str | None:
 def without_credentials(text: str) -> str:
     """Replace the user and password of every URL in ``text`` by ``***``."""
     return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+
+
+def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, as JSON takes them, without the credentials of the URLs in them."""
+    text = without_credentials(json.dumps(settings))
+    return dict(json.loads(text))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -21,7 +21,7 @@ from erray.labels import LabelSet
 from erray.plan import Plan
 from erray.records import Clip
 from erray.registry import Registry
-from erray.run_record import RunRecord, git_commit, without_credentials
+from erray.run_record import RunRecord, git_commit, masked, without_credentials
 from erray.store import RunFolder
 from erray.training.arrays import FeatureArrays
 from erray.training.ingest import build_arrays
@@ -143,7 +143,7 @@ class Flow:
 
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""
-        known, settings = self.record, self.recipe.model_dump(mode="json")
+        known, settings = self.record, masked(self.recipe.model_dump(mode="json"))
         same_store = known.tracking_uri == without_credentials(self.registry.uri)
         if known.parent_run_id is not None and same_store and known.recipe == settings:
             return known.parent_run_id

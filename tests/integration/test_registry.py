@@ -7,12 +7,10 @@ import os
 import pickle
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from erray.errors import UserError
 from erray.registry import BETTER, FIRST, Registry, StoreAway, connection, require_valid_names
 from erray.registry.connection import is_outage
 from erray.registry.runs import MAX_PARAM_CHARS
+from tests.tracking_server import TrackingServer
 
 pytestmark = pytest.mark.integration
 
@@ -315,44 +314,15 @@ def test_a_refused_call_is_no_outage(registry):
 
 @pytest.fixture
 def server(tmp_path):
-    """A tracking server on the loopback address, in a process group of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    command += ["--artifacts-destination", str(tmp_path / "served")]
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=tmp_path,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            start_new_session=True,
-        )
-    try:
-        wait_for_server(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for_server(uri, process):
-    give_up_s = time.monotonic() + 150
-    while time.monotonic() < give_up_s and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("the tracking server did not start, see server.log")
+    server = TrackingServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
 
 
 def test_an_outage_of_the_server_loses_nothing(server, tmp_path, checkpoint, monkeypatch, caplog):
     monkeypatch.setattr(connection, "RETRY_PAUSE_S", 0.2)
-    uri, group = server
+    uri, group = server.uri, server.group
     registry = Registry(tmp_path / "home", uri=uri, outage_limit_s=120)
     run_id = registry.start_run("train")
     registry.log_metrics(run_id, [{"epoch": 0, "loss": 3.0}])
