@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ from erray.errors import UserError
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 RETRY_PAUSE_S = 3.0
 OUTAGE_LIMIT_S = 300.0
+START_LIMIT_S = 60.0
+_NO_AGENT = "No available agent"  # the head answers before it can start jobs
 # RuntimeError: what the client makes of a web socket that broke and of answers such as 500
 _OUTAGES = (aiohttp.ClientError, requests.RequestException, ConnectionError, RuntimeError)
 
@@ -45,21 +48,26 @@ class Jobs:
             environment: runtime environment of the job, without its working folder.
 
         Raises:
-            UserError: the cluster refused it.
+            UserError: the cluster refused it, or has no node that takes jobs yet.
         """
+        name = f"erray-{secrets.token_hex(8)}"  # of our own: sent twice, it would start once
         with tempfile.TemporaryDirectory(prefix="erray-") as temporary:
             archive = Path(temporary) / "working_dir.zip"
             folder.write_zip(archive)
-            try:
-                return str(
-                    self._client.submit_job(
-                        entrypoint=entrypoint,
-                        runtime_env={**environment, "working_dir": str(archive)},
+            wanted = {**environment, "working_dir": str(archive)}
+            give_up_s = time.monotonic() + START_LIMIT_S
+            while True:
+                try:
+                    return str(
+                        self._client.submit_job(
+                            entrypoint=entrypoint, runtime_env=wanted, submission_id=name
+                        )
                     )
-                )
-            except (RuntimeError, AuthenticationError) as error:
-                line = " ".join(str(error).split())[:300]
-                raise UserError(f"the cluster did not take the job: {line}") from None
+                except (RuntimeError, AuthenticationError) as error:
+                    line = " ".join(str(error).split())[:300]
+                    if _NO_AGENT not in line or time.monotonic() > give_up_s:
+                        raise UserError(f"the cluster did not take the job: {line}") from None
+                time.sleep(RETRY_PAUSE_S)
 
     def follow(self, job: str, write: Callable[[str], object]) -> None:
         """Hand what the job prints to ``write`` until it ends, over broken connections.
