@@ -16,7 +16,7 @@ import yaml
 from erray.cli.display import print_json, say, say_plainly
 from erray.cli.progress import extraction_display
 from erray.config import Recipe, load_recipe
-from erray.run_record import erray_home
+from erray.run_record import erray_home, masked
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow
@@ -75,7 +75,7 @@ def show_plan(
     missing = corpus_to_come and not Path(recipe.corpus.root or "?").is_dir()
     counts = {} if missing else _pending(plan, out, retry=retry)
     description: dict[str, Any] = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": masked(recipe.model_dump(mode="json")),
         "out": str(out),
         "steps": steps,
         "stages": {

@@ -104,8 +104,11 @@ def register_model(
             metrics=metrics,
             tags={**data, **features, **tags},
         )
-        metric = flow.recipe.train.select.metric
+    metric = flow.recipe.train.select.metric
+    try:
         decision = promote(flow.registry, version, tracking.alias, metric=metric)
+    except UserError as error:  # the version is there all the same, and must not be made twice
+        decision = Decision(version, tracking.alias, None, str(error))
     flow.say(told(decision))
     return decision
 
