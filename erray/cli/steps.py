@@ -19,6 +19,7 @@ from erray.cli.options import (
     resolve,
     show_plan,
 )
+from erray.cli.predict import predict
 from erray.cli.repeat import REPEAT, repeat, show_repeat
 from erray.cli.results import (
     show_ablation,
@@ -54,11 +55,11 @@ PIPELINE: dict[str, Show] = {
 def add_steps(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command("extract")(extract)
+    app.command("predict")(predict)
     for name, step, show, text in (
         ("transcribe", _transcribe, show_transcription, _TRANSCRIBE),
         ("train", _train, show_training, _TRAIN),
         ("tune", _tune, show_study, _TUNE),
-        ("predict", _predict, show_prediction, _PREDICT),
         ("report", _report, show_report, _REPORT),
         ("ablate", _ablate, show_ablation, _ABLATE),
         ("repeat", repeat, show_repeat, REPEAT),
@@ -70,7 +71,6 @@ def add_steps(app: typer.Typer) -> None:
 _TRANSCRIBE = "Recognise the speech of clips whose words, or their times, are not known."
 _TRAIN = "Train the fusion and each stream alone; register the model."
 _TUNE = "Search the recipe's space, train the best settings, register what val prefers."
-_PREDICT = "Predict a split with a registered model; write the challenge's file if asked for."
 _REPORT = "Write the run's page (report/index.html) and report/metrics.json."
 _ABLATE = "Train every subset of the streams; one table with intervals."
 _PIPELINE = "Run all steps: extract, train, tune, register, predict, report."
@@ -159,12 +159,6 @@ def _tune(flow: Flow) -> dict[str, Any]:
     from erray.flow.tune import tune_step
 
     return {**tune_step(flow), "model": register_step(flow)}
-
-
-def _predict(flow: Flow) -> dict[str, Any]:
-    from erray.flow.predict import predict_step
-
-    return predict_step(flow)
 
 
 def _report(flow: Flow) -> dict[str, Any]:

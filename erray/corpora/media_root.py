@@ -8,7 +8,7 @@ from pathlib import Path
 from erray.config import Corpus
 from erray.errors import UserError
 
-_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
+FILM_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 
 
 def corpus_root(config: Corpus) -> Path:
@@ -58,7 +58,7 @@ def find_medium(root: str, stems: Sequence[str]) -> str:
         UserError: as :func:`resolve_media`.
     """
     for stem in stems:
-        for suffix in _SUFFIXES:
+        for suffix in FILM_SUFFIXES:
             if resolve_media(root, stem + suffix).is_file():
                 return stem + suffix
-    return stems[0] + _SUFFIXES[0]
+    return stems[0] + FILM_SUFFIXES[0]

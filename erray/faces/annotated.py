@@ -1,9 +1,10 @@
-"""The annotated video: a clip's frames with their tracks drawn on, its own times, its sound."""
+"""The annotated video: a clip's frames with something drawn on, its own times, its sound."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def write_annotated(
     faces: ClipFaces,
     sound: Waveform | None,
 ) -> None:
-    """Write an mp4 file (H.264 and AAC).
+    """Write an mp4 file of frames with the tracks that were found in them.
 
     Args:
         path: the file.
@@ -35,26 +36,52 @@ def write_annotated(
         faces: their tracks.
         sound: mono, at ``SOUND_RATE_HZ``; None: silent.
     """
-    start_s = float(faces.frame_times_s_T[0])
-    width_px, height_px = faces.frame_size_px
+    drawn = (
+        (time_s, draw_tracks(image_HWC, tick, faces.tracks))
+        for tick, (time_s, image_HWC) in enumerate(frames)
+    )
+    write_video(path, drawn, sound)
+
+
+def write_video(
+    path: Path, pictures: Iterable[tuple[float, NDArray[np.uint8]]], sound: Waveform | None
+) -> int:
+    """Write an mp4 file (H.264 and AAC) whose first picture is at 0 s; return the pictures' number.
+
+    Args:
+        path: the file.
+        pictures: time in seconds and uint8 RGB image, all of one size; at least one.
+        sound: mono, at ``SOUND_RATE_HZ``, on the pictures' clock; None: silent.
+    """
+    remaining = iter(pictures)
+    start_s, first_HWC = next(remaining)
+    count = 0
     with av.open(str(path), "w", format="mp4") as container:
-        picture: Any = container.add_stream("libx264", rate=NOMINAL_RATE_HZ)
-        # chroma is stored at half the size, for which sides are even
-        picture.width, picture.height = width_px + width_px % 2, height_px + height_px % 2
-        picture.pix_fmt, picture.options = "yuv420p", {"preset": "veryfast", "crf": "20"}
-        picture.time_base = picture.codec_context.time_base = Fraction(1, CLOCK_HZ)
+        picture = _picture_stream(container, first_HWC)
         voice: Any = None
         if sound is not None and len(sound.samples_N):
             voice = container.add_stream("aac", rate=sound.rate_hz, layout="mono")
-        for tick, (time_s, image_HWC) in enumerate(frames):
-            drawn = draw_tracks(image_HWC, tick, faces.tracks)
-            drawn = np.pad(drawn, ((0, height_px % 2), (0, width_px % 2), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
+        for time_s, image_HWC in chain([(start_s, first_HWC)], remaining):
+            height_px, width_px, _ = image_HWC.shape
+            even = np.pad(image_HWC, ((0, height_px % 2), (0, width_px % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
             frame.pts, frame.time_base = round((time_s - start_s) * CLOCK_HZ), picture.time_base
             container.mux(picture.encode(frame))
+            count += 1
         container.mux(picture.encode(None))
         if voice is not None and sound is not None:
             _write_sound(container, voice, sound, start_s)
+    return count
+
+
+def _picture_stream(container: Any, image_HWC: NDArray[np.uint8]) -> Any:
+    height_px, width_px, _ = image_HWC.shape
+    stream = container.add_stream("libx264", rate=NOMINAL_RATE_HZ)
+    # chroma is stored at half the size, for which sides are even
+    stream.width, stream.height = width_px + width_px % 2, height_px + height_px % 2
+    stream.pix_fmt, stream.options = "yuv420p", {"preset": "veryfast", "crf": "20"}
+    stream.time_base = stream.codec_context.time_base = Fraction(1, CLOCK_HZ)
+    return stream
 
 
 def _write_sound(container: Any, stream: Any, sound: Waveform, start_s: float) -> None:

@@ -66,11 +66,15 @@ def _draw_face(picture: Image.Image, track: FaceTrack, tick: int, scale: float) 
     dot_px = max(1.5, (box_4[2] - box_4[0]) / 36)
     for x, y in (track.landmarks_px_T52[tick] * scale).tolist():
         pen.ellipse((x - dot_px, y - dot_px, x + dot_px, y + dot_px), fill=colour, outline="black")
-    font = font_for(picture)
-    left, top, right, bottom = pen.textbbox((0, 0), label_of(track), font=font)
+    draw_tag(picture, box_4, label_of(track), colour)
+
+
+def draw_tag(picture: Image.Image, box_4: Sequence[float], text: str, colour: str) -> None:
+    """Write ``text`` above a box, or within it where the picture ends."""
+    pen, font = ImageDraw.Draw(picture), font_for(picture)
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width_px, height_px = right + 6, bottom + 4
-    # above the box, or within it where the picture ends
-    x = min(max(0, box_4[0]), picture.width - width_px)
-    y = box_4[1] - height_px if box_4[1] >= height_px else box_4[1]
+    x = max(0, min(max(0, box_4[0]), picture.width - width_px))
+    y = box_4[1] - height_px if box_4[1] >= height_px else max(0, box_4[1])
     pen.rectangle((x, y, x + width_px, y + height_px), fill=colour)
-    pen.text((x + 3 - left / 2, y + 2 - top / 2), label_of(track), fill="black", font=font)
+    pen.text((x + 3 - left / 2, y + 2 - top / 2), text, fill="black", font=font)

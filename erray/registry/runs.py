@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,17 @@ class Runs:
         """Upload ``data`` as the JSON file ``name``; credentials in URLs are masked."""
         text = without_credentials(json.dumps(data, indent=2, ensure_ascii=False))
         self._connection.patiently(partial(self._connection.client.log_text, run_id, text, name))
+
+    def read_dict(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """Return what :meth:`log_dict` wrote as ``name``; None where the run has no such file."""
+        client, patiently = self._connection.client, self._connection.patiently
+        files = patiently(partial(client.list_artifacts, run_id))
+        if name not in {file.path for file in files}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(patiently(partial(client.download_artifacts, run_id, name, folder)))
+            data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return data
 
     def discard(self, run_id: str) -> None:
         """Delete a run that was not sent to its end; what waits for it is forgotten."""
