@@ -12,8 +12,8 @@ from erray.faces.draw import draw_tag
 
 MIN_SIDE_PX = 360
 """Smaller pictures are drawn larger, or nobody could read the panel."""
-LINES = 25
-"""Lines of text that a panel is high; a class takes two, the headings four."""
+MIN_LINES = 17
+"""Lines of text that a panel is high at least; a class takes two, headings and foot seven."""
 WINNER, OTHER, GROUND, TROUGH, BRIGHT, DIM = (
     *("#ffb000", "#648fff", "#14171c", "#2b313a"),
     *("#f2f4f7", "#9aa4b2"),
@@ -35,9 +35,9 @@ class EmotionPanel:
         self.classes, self.heading = classes, heading
         self.scale = max(1.0, MIN_SIDE_PX / min(frame_size_px))
         width_px, height_px = (round(side * self.scale) for side in frame_size_px)
-        lines = max(LINES, 2 * len(classes) + 7)
+        lines = max(MIN_LINES, 2 * len(classes) + 7)
         self.line_px = height_px / lines
-        self.font = ImageFont.load_default(0.78 * self.line_px)
+        self.font = ImageFont.load_default(round(0.75 * self.line_px))
         longest = max(self.font.getlength(text) for text in (heading, *classes))
         self.left_px = width_px  # where the panel begins
         self.panel_px = round(longest + 5 * self.line_px)
@@ -71,7 +71,7 @@ class EmotionPanel:
             text = f"{self.classes[winner]} {probabilities_C[winner]:.0%}"
             draw_tag(frame, box, text, WINNER)
         picture.paste(frame, (0, 0))
-        face = "" if box_px_4 is not None else "   no face"
+        face = "" if box_px_4 is not None else "   no face found"
         self._draw_panel(picture, probabilities_C, winner, f"{_clock(time_s)}{face}")
         return np.asarray(picture)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from erray.config import Recipe, Tracking, parse_recipe
@@ -43,7 +42,7 @@ class MediaFiles:
 def find_media(paths: Iterable[Path]) -> MediaFiles:
     """Return the files that ``paths`` name: files as they are, the films below folders.
 
-    Clips are named after their file, without its suffix where that leaves the names different.
+    Clips are named after their file, by as much of its path as tells them apart.
 
     Raises:
         UserError: a path that is not there, a folder without films, a name that is not UTF-8.
@@ -66,10 +65,16 @@ def find_media(paths: Iterable[Path]) -> MediaFiles:
     names = [path.relative_to(root).as_posix() for path in sorted(files)]
     for name in names:
         resolve_media(str(root), name)
-    short = [str(Path(name).with_suffix("")) for name in names]
-    taken = Counter(short)
-    ids = [s if taken[s] == 1 else name for s, name in zip(short, names, strict=True)]
-    return MediaFiles(root, dict(zip(ids, names, strict=True)))
+    return MediaFiles(root, dict(zip(_clip_ids(names), names, strict=True)))
+
+
+def _clip_ids(names: list[str]) -> list[str]:
+    """Stems; where two files share one, paths without suffix; where two share that, paths."""
+    paths = [PurePosixPath(name) for name in names]
+    for ids in ([p.stem for p in paths], [p.with_suffix("").as_posix() for p in paths]):
+        if len(set(ids)) == len(ids):
+            return ids
+    return names
 
 
 def tracking_of(overrides: Sequence[str] | None) -> Tracking:

@@ -34,13 +34,11 @@ def films(tmp_path: Path) -> Path:
 def test_a_folder_gives_its_films_and_a_file_is_taken_as_it_is(films):
     found = find_media([films, films / "c.wav", films / "a.mp4"])
     assert found.root == films.resolve()
-    assert found.media == {
-        "a": "a.mp4",
-        "b": "b.MOV",
-        "c": "c.wav",
-        "deep/a.mp4": "deep/a.mp4",  # two of one name keep their suffix
-        "deep/a.webm": "deep/a.webm",
-    }
+    names = ["a.mp4", "b.MOV", "c.wav", "deep/a.mp4", "deep/a.webm"]
+    assert found.media == {name: name for name in names}, "two differ by suffix alone"
+    (films / "deep" / "a.webm").unlink()
+    assert set(find_media([films]).media) == {"a", "b", "deep/a"}, "two share a stem"
+    assert set(find_media([films / "b.MOV", films / "deep"]).media) == {"a", "b"}
 
 
 def test_a_link_is_the_file_that_it_leads_to(films, tmp_path):
