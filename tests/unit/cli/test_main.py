@@ -72,7 +72,7 @@ def test_the_overview_names_every_command(capsys):
     [
         (
             ["-r", "absent"],
-            "no recipe named 'absent'; expected a .yaml file or one of: cexpr, demo",
+            "no recipe named 'absent'; expected a .yaml file or one of: cexpr, cexpr_can",
         ),
         (["-r", "absent.yaml"], "no recipe file absent.yaml: give an existing .yaml file"),
         (["-r", "demo", "-o", "train.epoch=3"], "unknown key train.epoch; valid keys here:"),
