@@ -7,7 +7,7 @@ counts. Padding comes after the valid ticks of a clip, so a causal convolution n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEGATIVE_SLOPE = 0.01
+
+
+class Absence(NamedTuple):
+    """A learned vector at some steps of a convolution's input, kept apart from the input.
+
+    A convolution is linear, so what the vector adds is a convolution of the mask alone. Put into
+    the input it would ask for the gradient of the whole input, a fifth of a training step.
+    """
+
+    vector_C: Tensor
+    mask_B1T: Tensor
+    """1 where the vector stands, else 0; of the vector's type."""
+
+    def seen_by(self, weight_OCK: Tensor) -> Tensor:
+        """What each tap of a convolution's weight makes of the vector, [O, 1, K]."""
+        return torch.einsum("ock,c->ok", weight_OCK, self.vector_C)[:, None, :]
 
 
 class CausalConv1d(nn.Module):
@@ -36,11 +52,15 @@ class CausalConv1d(nn.Module):
         self.dilation = dilation
         self.left_pad = (kernel_size - 1) * dilation
 
-    def forward(self, x_BCT: Tensor) -> Tensor:
+    def forward(self, x_BCT: Tensor, absence: Absence | None = None) -> Tensor:
         norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
         weight = self.weight_v * (self.weight_g / norm)
         x_BCT = F.pad(x_BCT, (self.left_pad, 0))
-        return F.conv1d(x_BCT, weight, self.bias, dilation=self.dilation)
+        hidden_BCT = F.conv1d(x_BCT, weight, self.bias, dilation=self.dilation)
+        if absence is None:
+            return hidden_BCT
+        mask_B1T = F.pad(absence.mask_B1T, (self.left_pad, 0))
+        return hidden_BCT + F.conv1d(mask_B1T, absence.seen_by(weight), dilation=self.dilation)
 
 
 class TemporalBlock(nn.Module):
@@ -63,12 +83,19 @@ class TemporalBlock(nn.Module):
         same = in_channels == out_channels
         self.downsample = None if same else nn.Conv1d(in_channels, out_channels, 1)
 
-    def forward(self, x_BCT: Tensor) -> Tensor:
-        hidden = x_BCT
-        for conv in (self.conv1, self.conv2):
-            hidden = self.dropout(F.leaky_relu(conv(hidden), NEGATIVE_SLOPE))
+    def forward(self, x_BCT: Tensor, absence: Absence | None = None) -> Tensor:
+        hidden = self.dropout(F.leaky_relu(self.conv1(x_BCT, absence), NEGATIVE_SLOPE))
+        hidden = self.dropout(F.leaky_relu(self.conv2(hidden), NEGATIVE_SLOPE))
+        return F.leaky_relu(hidden + self._residual(x_BCT, absence), NEGATIVE_SLOPE)
+
+    def _residual(self, x_BCT: Tensor, absence: Absence | None) -> Tensor:
         residual = x_BCT if self.downsample is None else self.downsample(x_BCT)
-        return F.leaky_relu(hidden + residual, NEGATIVE_SLOPE)
+        if absence is None:
+            return residual
+        seen_C1 = absence.vector_C[:, None]
+        if self.downsample is not None:
+            seen_C1 = absence.seen_by(self.downsample.weight).squeeze(1)
+        return residual + seen_C1 * absence.mask_B1T
 
 
 class TCN(nn.Module):
@@ -92,8 +119,11 @@ class TCN(nn.Module):
             )
         )
 
-    def forward(self, x_BCT: Tensor) -> Tensor:
-        return self.network(x_BCT)
+    def forward(self, x_BCT: Tensor, absence: Absence | None = None) -> Tensor:
+        """``absence``: steps of the input, 0 in ``x_BCT``, that hold a learned vector."""
+        for level, block in enumerate(self.network):
+            x_BCT = block(x_BCT, absence if level == 0 else None)
+        return x_BCT
 
 
 class MaskedBatchNorm1d(nn.Module):

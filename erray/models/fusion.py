@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from erray.errors import UserError
-from erray.models.blocks import TCN, AbsentVector, MaskedBatchNorm1d, Normaliser
+from erray.models.blocks import TCN, Absence, AbsentVector, MaskedBatchNorm1d, Normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,12 @@ class StreamEncoder(nn.Module):
         self.bn = MaskedBatchNorm1d(channels[-1])
 
     def forward(self, x_BTD: Tensor, present_BT: Tensor, valid_BT: Tensor) -> Tensor:
-        x_BTD = self.absent(self.normaliser(x_BTD), present_BT)
-        x_BTD = torch.where(valid_BT[..., None], x_BTD, 0)
-        hidden_BCT = self.temporal(x_BTD.transpose(1, 2))
-        return self.bn(hidden_BCT, present_BT & valid_BT).transpose(1, 2)
+        counted_BT = present_BT & valid_BT
+        x_BTD = torch.where(counted_BT[..., None], self.normaliser(x_BTD), 0)
+        absent_BT = valid_BT & ~present_BT
+        absence = Absence(self.absent.vector, absent_BT[:, None, :].to(x_BTD.dtype))
+        hidden_BCT = self.temporal(x_BTD.transpose(1, 2), absence)
+        return self.bn(hidden_BCT, counted_BT).transpose(1, 2)
 
 
 class FusionModel(nn.Module):
