@@ -18,6 +18,7 @@ from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -27,6 +28,12 @@ from erray.errors import UserError
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
 from erray.training.validation import selection_key
+
+# Ray Tune passes the keys of object storage on to its trials as a runtime environment, and Ray
+# writes that to its logs. Trials have what their node has, without it.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+)
 
 Space = Callable[[optuna.Trial], dict[str, Any] | None]
 

@@ -26,6 +26,7 @@ from erray.report.scores import METRIC_NAMES, RULE_NAMES, Scores, metrics_json, 
 from erray.report.sources import ClipPrediction, RunData, read_run
 from erray.report.study import make_study
 from erray.report.timelines import Timeline, choose_clips, make_timeline
+from erray.run_record import masked
 from erray.store import RunFolder
 
 _CHALLENGE_TIMELINES = 4
@@ -89,7 +90,7 @@ def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
     return environment.get_template("page.html.j2").render(
         recipe=recipe,
         fingerprints=tables.plan.fingerprints,
-        recipe_yaml=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
+        recipe_yaml=yaml.safe_dump(masked(recipe.model_dump(mode="json")), sort_keys=False),
         record=data.record,
         scores=scores,
         metric_names=METRIC_NAMES,
