@@ -256,6 +256,31 @@ def test_the_registered_model_is_the_one_val_prefers(run, client, record, printe
     assert all(bool((weights[name] == x).all()) for name, x in model.state_dict().items())
 
 
+def test_a_version_says_what_it_reads_how_good_it_is_and_for_what(run, out, record, tmp_path):
+    folder = Registry(run.home, experiment="tiny").fetch("models:/tiny@champion", tmp_path).folder
+    schema = json.loads((folder / "input_schema.json").read_text("utf-8"))
+    model = json.loads((folder / "model.json").read_text("utf-8"))
+    for name, width in model["streams"].items():
+        (features,) = (out / "tables" / "features" / name).iterdir()
+        assert schema["streams"][name]["width"] == width
+        assert schema["streams"][name]["fingerprint"] == features.name
+    assert schema["clock_hz"] is None and schema["classes"] == model["class_names"]
+
+    kept = {row["clip_id"]: row for row in rows(folder / "val_predictions")}
+    trained = rows(out / "training" / record["model"]["run"] / "predictions")
+    assert kept == {row["clip_id"]: row for row in trained if row["split"] == "val"}
+
+    card = (folder / "MODEL_CARD.md").read_text("utf-8")
+    assert record["data_fingerprint"] in card
+    for section in ("Data", "Scores", "Intended use", "Not intended, and in part forbidden"):
+        assert f"\n## {section}\n" in card
+    history = json.loads(
+        (out / "training" / record["model"]["run"] / "history.json").read_text("utf-8")
+    )
+    val = history["epochs"][history["best_epoch"]]["val_weighted_f1"]
+    assert re.search(rf"### val\n(.*\n)*\| weighted F1 \| {val:.3f} \(", card)
+
+
 def test_the_submission_covers_the_frame_list(run, out):
     frames = (run.corpus / "challenge_frames.txt").read_text("utf-8").split()
     with (out / "submission.csv").open(newline="", encoding="utf-8") as file:
