@@ -42,7 +42,10 @@ def predict_video_step(flow: Flow, model_uri: str, *, with_video: bool) -> dict[
         if flow.recipe.transcribe.model is not None:
             transcribe_step(flow)
         _say_what_is_missing(flow, model.folder)
-        Extractor(flow.recipe, flow.clips, str(flow.out), progress=flow.progress).extract()
+        # who asks again for a video has a reason to: what was rejected is tried again
+        Extractor(
+            flow.recipe, flow.clips, str(flow.out), retry=True, progress=flow.progress
+        ).extract()
         rejects = flow.tables.rejects.read(columns=["clip_id", "reason"]).to_pylist()
         rejected = {row["clip_id"]: row["reason"] for row in rejects}
         clips = [clip for clip in flow.clips if clip.clip_id not in rejected]
