@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from erray.training.arrays import FeatureArrays
 from erray.windows import UNLABELLED, cut
 
-_BUCKET_BATCHES = 32  # pads MELD's train frames by 12 %; 8 would by 29 %
-_LENGTH_NOISE = 0.1  # lengths sort as if up to so much off, or few clips would never mix
+_BUCKET_BATCHES = 64  # pads MELD's train frames by 6 %; 8 and a tenth of noise would by 29 %
+_LENGTH_NOISE = 0.05  # lengths sort as if up to so much off, or few clips would never mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Return batches of positions: every one once, alike lengths together, in random order.
 
-    Positions are shuffled, then sorted by length, give or take a tenth, within groups of some
+    Positions are shuffled, then sorted by length, give or take a twentieth, within groups of
     batches, so that little is padded while batches still differ from epoch to epoch.
     """
     rng = np.random.default_rng([seed, epoch])
