@@ -50,12 +50,15 @@ SETTINGS = {
 }
 MODALITY_DROPOUT = 0.3
 SMALL = {"kernel_size": 1, "channels": dict.fromkeys(STREAMS, (32,))}
-OPTIONS = {  # sizes for 12 numbers and one step; chosen once, before any test fold was looked at
+OPTIONS: dict[
+    str, dict[str, Any]
+] = {  # sizes for 12 numbers and one step; chosen once, before any test fold was looked at
     "concat": SMALL,
     "lfan": SMALL | {"modal_dim": 16},
     "can": SMALL | {"modal_dim": 32},
     "jmt": SMALL | {"modal_dim": 32},
     "mt": SMALL | {"modal_dim": 32},
+    "transformer": {"width": 32, "num_heads": 2, "num_layers": 1},
 }
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
 
@@ -200,7 +203,9 @@ def run(
 
 def fit(name: str, seen: list[Any], streams: Sequence[str], seed: int) -> tuple[Any, Any]:
     """Train a model and its job by erray's loop; dropout of streams where there are two."""
-    chosen = OPTIONS[name] | {"channels": {k: SMALL["channels"][k] for k in streams}}
+    chosen = dict(OPTIONS[name])
+    if "channels" in chosen:
+        chosen["channels"] = {k: chosen["channels"][k] for k in streams}
     dropout = MODALITY_DROPOUT if len(streams) > 1 else 0.0
     job = make_job(
         *seen,
