@@ -34,11 +34,11 @@ TEMPERATURE = 1.5
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a model of basic emotions, its weights as they are drawn, and its recipe."""
     root = tmp_path_factory.mktemp("store")
-    recipe = load_recipe("demo", ["streams={hog: {}, logmel: {}}", "model.options.channels={}"])
+    recipe = load_recipe("demo", ["streams={hog: {}}", "model.options.channels={}"])
     plan = Plan(recipe)
     description = ModelDescription(
         model="lfan",
-        options={"leader": "hog", "channels": {"hog": [4], "logmel": [4]}},
+        options={"leader": "hog", "channels": {"hog": [4]}},
         streams=plan.widths,
         labels=BASIC_7.name,
         class_names=BASIC_7.names,
