@@ -25,7 +25,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/unit
 
 test: check
 	$(BIN)/python -m pytest tests/integration

@@ -1,14 +1,12 @@
 """The challenge: videos of the frame list, unlabelled, named as the submission names them."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from erray.config import Corpus
 from erray.corpora.challenge import read_challenge
 from erray.errors import UserError
 from erray.labels import CEXPR_7
-from erray.records import PREDICTION_SCHEMA
 from erray.submission import write_submission
 
 
@@ -39,18 +37,10 @@ def test_a_video_of_the_list_is_an_unlabelled_clip(root):
 
 def test_a_submission_from_its_clips_fits_the_list(root):
     lines = [f"{video}/{number:05}.jpg" for video in ("01", "02") for number in (1, 2, 3)]
-    rows = [
-        {
-            "clip_id": clip.clip_id,
-            "classes": list(CEXPR_7.names),
-            "logits": np.eye(3, 7, dtype="<f4").tobytes(),
-            "shape": [3, 7],
-            "dtype": "<f4",
-        }
-        for clip in read(root, *lines).clips
-    ]
-    predictions = pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA)
-    assert write_submission(root / "out.csv", predictions, root / "frames.txt") == 6
+    classes = {clip.clip_id: np.arange(3) for clip in read(root, *lines).clips}
+    frame_list = root / "frames.txt"
+    written = write_submission(root / "out.csv", classes, frame_list, class_names=CEXPR_7.names)
+    assert (written.rows, written.held) == (6, 0)
 
 
 @pytest.mark.parametrize(
