@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from erray.metrics import score, softmax
+from erray.metrics import score
 from erray.models.fusion import FusionModel
 from erray.training.arrays import FeatureArrays
 from erray.training.averaging import WeightAverage
@@ -83,7 +84,12 @@ def step_probabilities(
     model: FusionModel, arrays: FeatureArrays, job: TrainJob
 ) -> NDArray[np.float64]:
     """Probabilities of the steps of all clips, one clip after the other, [N, C]."""
-    return np.concatenate([softmax(logits_TC) for _, logits_TC in score_split(model, arrays, job)])
+    return np.concatenate(
+        [
+            softmax(logits_TC.astype(np.float64), axis=-1)
+            for _, logits_TC in score_split(model, arrays, job)
+        ]
+    )
 
 
 def whole(arrays: FeatureArrays, clip: int, streams: list[str]) -> Any:

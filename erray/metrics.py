@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
 
 from erray.errors import UserError
 
@@ -130,13 +130,6 @@ def find_metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Probabilities over the last axis, in float64."""
-    logits = np.asarray(logits, np.float64)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
 def clip_prediction(
     logits_TC: npt.ArrayLike, rule: str, *, temperature: float = 1.0
 ) -> tuple[int, npt.NDArray[np.float64]]:
@@ -155,7 +148,7 @@ def clip_prediction(
     """
     logits_TC = np.asarray(logits_TC, np.float64)
     assert logits_TC.ndim == 2 and len(logits_TC), logits_TC.shape
-    mean_C = softmax(logits_TC).mean(0)
+    mean_C = softmax(logits_TC, axis=-1).mean(0)
     if rule == "majority":
         votes_C = np.bincount(logits_TC.argmax(-1), minlength=logits_TC.shape[-1])
         probabilities_C = votes_C / len(logits_TC)

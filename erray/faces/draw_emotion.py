@@ -56,7 +56,7 @@ class EmotionPanel:
         Args:
             image_HWC: uint8 RGB.
             probabilities_C: at this frame.
-            box_px_4: of the face, in pixels of the frame; None: none was found.
+            box_px_4: of the face, of the main track, in pixels of the frame; None: not there.
             time_s: since the first frame.
         """
         winner = int(probabilities_C.argmax())
@@ -71,7 +71,7 @@ class EmotionPanel:
             text = f"{self.classes[winner]} {probabilities_C[winner]:.0%}"
             draw_tag(frame, box, text, WINNER)
         picture.paste(frame, (0, 0))
-        face = "" if box_px_4 is not None else "   no face found"
+        face = "" if box_px_4 is not None else "   main face not seen"
         self._draw_panel(picture, probabilities_C, winner, f"{_clock(time_s)}{face}")
         return np.asarray(picture)
 

@@ -88,9 +88,10 @@ def _videos(
 ) -> list[dict[str, Any]]:
     """What is said of each medium, in the order of the clips."""
     rows = {row["clip_id"]: row for row in predictions.rows.to_pylist()}
+    by_id = {clip.clip_id: clip for clip in clips}
     found = {}
     for timeline in predictions.timelines(flow.recipe.predict.smoothing):
-        clip = next(clip for clip in clips if clip.clip_id == timeline.clip_id)
+        clip = by_id[timeline.clip_id]
         row, times_s_T = rows[clip.clip_id], timeline.times_s_T
         named = dict(zip(row["classes"], row["probabilities"], strict=True))
         said: dict[str, Any] = {

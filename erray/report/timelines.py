@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from erray.metrics import softmax
 from erray.report.charts import Scale, Tick, area
 from erray.report.sources import ClipPrediction
 from erray.report.thumbnails import Faces, Slot, fill_slots
@@ -117,7 +117,7 @@ def make_timeline(
     times_s_T = prediction.times_s_T - prediction.times_s_T[0]
     num_ticks, duration_s = len(times_s_T), float(times_s_T[-1])
     kept = np.unique(np.linspace(0, num_ticks - 1, min(num_ticks, _MOST_TICKS)).round().astype(int))
-    shares_TC = softmax(prediction.logits_TC)
+    shares_TC = softmax(prediction.logits_TC.astype(np.float64), axis=-1)
     scale = Scale(0.0, duration_s or 1.0)
     xs = [scale.at(t) for t in times_s_T[kept]]
     edges = _edges(times_s_T, scale)
