@@ -50,7 +50,8 @@ from erray.training.loop import TrainingLoop
 MELD = HERE.parents[1] / "shared" / "data" / "meld"
 FPS, NUM_CLASSES = 23.976, 7
 STREAMS = {"face": 512, "voice": 128, "words": 768}
-NUM_STEP_CLIPS, NUM_RAY_CLIPS, RAY_EPOCHS = 480, 160, 5
+# fewer clips than a group of batches has would be padded more than the corpus is
+NUM_STEP_CLIPS, NUM_RAY_CLIPS, RAY_EPOCHS = 1920, 160, 5
 GROWTH_CLIPS, GROWTH_TICKS = (1_000, 10_000, 100_000), 10
 NARROW = {"face": 16, "voice": 8, "words": 16}
 SMALL = {"channels": dict.fromkeys(NARROW, (16, 16))}
