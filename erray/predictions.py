@@ -28,25 +28,39 @@ class Predictions:
     """What a model said of some clips.
 
     Attributes:
-        rows: of the predictions table.
+        table: of the predictions.
         temperature: that turns their logits into probabilities.
         pair_rule: how the model's basic emotions became compound ones; None: they are its own.
     """
 
-    rows: pa.Table
+    table: Table
     temperature: float
     pair_rule: str | None
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
-        return list(self.rows["classes"][0].as_py())
+        first = next(self.table.row_groups())
+        return list(first["classes"][0].as_py())
+
+    @property
+    def predicted(self) -> dict[str, str]:
+        """Clip id to class."""
+        names = self.table.read(columns=["clip_id", "predicted"])
+        return dict(zip(*(names[k].to_pylist() for k in names.column_names), strict=True))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the table, a few in memory at a time."""
+        for group in self.table.row_groups():
+            yield from group.to_pylist()
+
+    def timeline(self, row: dict[str, Any], smoothing: Smoothing) -> Timeline:
+        """Return the clip of a row over time."""
+        return Timeline.of(row, temperature=self.temperature, smoothing=smoothing)
 
     def timelines(self, smoothing: Smoothing) -> Iterator[Timeline]:
         """Yield every clip over time, in the order of the rows."""
-        for batch in self.rows.to_batches(max_chunksize=16):
-            for row in batch.to_pylist():
-                yield Timeline.of(row, temperature=self.temperature, smoothing=smoothing)
+        return (self.timeline(row, smoothing) for row in self.rows())
 
 
 def predict_clips(
@@ -90,14 +104,14 @@ def predict_clips(
         "pair_rule": pair_rule(recipe, description),
     }
     _run(plan, _rows(plan, run, ready, list(description.streams)), settings)
-    predictions = partial.read()
-    lost = {clip.clip_id for clip in ready} - set(predictions["clip_id"].to_pylist())
+    found = partial.read(columns=["clip_id"])["clip_id"].to_pylist()
+    lost = {clip.clip_id for clip in ready} - set(found)
     if lost:
         raise RuntimeError(f"{len(lost)} clips have no prediction, for instance {min(lost)!r}")
-    run.predictions.replace(predictions)
+    run.predictions.replace_by(partial)
     partial.clear()
     rule = settings["pair_rule"]
-    return Predictions(predictions, 1.0 if rule else description.temperature, rule)
+    return Predictions(run.predictions, 1.0 if rule else description.temperature, rule)
 
 
 def pair_rule(recipe: Recipe, description: ModelDescription) -> str | None:

@@ -41,10 +41,11 @@ def predict_step(flow: Flow) -> dict[str, Any]:
             model_name=model.name,
             model_version=model.version,
         )
+        predicted = predictions.predicted
         result: dict[str, Any] = {
             "model": {"name": model.name, "version": model.version},
-            "clips": predictions.rows.num_rows,
-            "predicted": dict(Counter(predictions.rows["predicted"].to_pylist())),
+            "clips": len(predicted),
+            "predicted": dict(Counter(predicted.values())),
             "pair_rule": predictions.pair_rule,
         }
         if settings.timelines:

@@ -87,12 +87,11 @@ def _videos(
     flow: Flow, clips: list[Clip], predictions: Predictions, *, with_video: bool
 ) -> list[dict[str, Any]]:
     """What is said of each medium, in the order of the clips."""
-    rows = {row["clip_id"]: row for row in predictions.rows.to_pylist()}
     by_id = {clip.clip_id: clip for clip in clips}
     found = {}
-    for timeline in predictions.timelines(flow.recipe.predict.smoothing):
-        clip = by_id[timeline.clip_id]
-        row, times_s_T = rows[clip.clip_id], timeline.times_s_T
+    for row in predictions.rows():
+        timeline = predictions.timeline(row, flow.recipe.predict.smoothing)
+        clip, times_s_T = by_id[row["clip_id"]], timeline.times_s_T
         named = dict(zip(row["classes"], row["probabilities"], strict=True))
         said: dict[str, Any] = {
             "video": str(Path(flow.recipe.corpus.root) / clip.media),

@@ -59,7 +59,15 @@ class Table:
         """Make ``rows`` the whole content of the table, as one snapshot."""
         if not isinstance(rows, pa.Table):
             rows = pa.Table.from_pylist(list(rows), schema=self.schema)
-        snapshot = self.write("snapshot.parquet", lambda: [rows.cast(self.schema)])
+        whole = rows.cast(self.schema)
+        self._snapshot(lambda: [whole])
+
+    def replace_by(self, other: Table) -> None:
+        """Make the content of ``other`` the whole content of this one, a row group at a time."""
+        self._snapshot(other.row_groups)
+
+    def _snapshot(self, chunks: Callable[[], Iterable[pa.Table]]) -> None:
+        snapshot = self.write("snapshot.parquet", chunks)
         others = (path.rsplit("/", 1)[-1] for path in self.shards())
         self.folder.remove([name for name in others if name != snapshot])
 
@@ -130,17 +138,22 @@ class Table:
         return self.folder.attempt("read", read)
 
     def scan(self, *, keys: Iterable[str], shards: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows with one of ``keys``, a row group in memory at a time."""
+        """Yield the rows with one of ``keys``, a few in memory at a time."""
         wanted = pa.array(set(keys), pa.string())
+        for group in self.row_groups(shards):
+            yield from group.filter(pc.is_in(group["key"], wanted)).to_pylist()
+
+    def row_groups(self, shards: Iterable[str] | None = None) -> Iterator[pa.Table]:
+        """Yield all rows of ``shards`` (None: of the table) in their order, a few at a time."""
         fs, _ = self.folder.storage()
-        for path in shards:
+        for path in self.shards() if shards is None else shards:
             with self.folder.attempt("read", partial(fs.open, path, "rb")) as file:
                 # read ahead, the whole file would be kept until the last batch
                 parquet = pq.ParquetFile(file, pre_buffer=False)
                 groups = parquet.iter_batches(batch_size=_SCAN_ROWS)
                 step = partial(next, groups, None)
                 while (group := self.folder.attempt("read", step)) is not None:
-                    yield from group.filter(pc.is_in(group["key"], wanted)).to_pylist()
+                    yield pa.Table.from_batches([group])
 
     def shard_of_key(self) -> dict[str, str]:
         """Map every ``key`` to the path of the first shard that holds it; reads every shard."""

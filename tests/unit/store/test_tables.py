@@ -80,6 +80,31 @@ def test_replace_is_one_snapshot(table):
     assert len(table.shards()) == 1
 
 
+def test_a_table_takes_anothers_content_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    """The predictions of a large corpus are no table in memory."""
+    monkeypatch.setattr(tables, "_CHUNK_BYTES", 2**18)
+    schema = pa.schema([("key", pa.string()), ("value", pa.binary())])
+    target, other = Table(str(tmp_path / "target"), schema), Table(str(tmp_path / "other"), schema)
+    target.write_shard([{"key": "old", "value": b""}], keys=["old"])
+    for name in "abcd":
+        values = ({"key": name, "value": os.urandom(2**16)} for _ in range(128))
+        other.write_shard(values, keys=[name])
+    before = pa.total_allocated_bytes()
+    most = []
+    original = tables.Table.row_groups
+
+    def watched(self, shards=None):
+        for group in original(self, shards):
+            most.append(pa.total_allocated_bytes() - before)
+            yield group
+
+    monkeypatch.setattr(tables.Table, "row_groups", watched)
+    target.replace_by(other)
+    assert target.read().equals(other.read())
+    assert len(target.shards()) == 1
+    assert max(most) < 8 * 2**20, "of 32 MB"
+
+
 def test_a_row_of_another_type_is_refused_and_leaves_nothing(table):
     table.create()
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
