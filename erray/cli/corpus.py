@@ -2,27 +2,115 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from erray.cli.display import print_json, say, say_plainly, wrapped_table
+from erray.cli.display import print_json, say, say_plainly, table, wrapped_table
 from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOption, resolve
+from erray.errors import UserError
 
 if TYPE_CHECKING:
     from erray.corpora import CorpusClips
     from erray.corpora.findings import Finding
+    from erray.records import Clip
 
-corpus_app = typer.Typer(help="Look at a corpus before anything is extracted from it.")
+corpus_app = typer.Typer(help="Make a corpus of films, and look at it before it is extracted.")
+MANIFEST = "manifest.csv"
+_SPLITS = ("train", "val", "test")
 _STYLES = {"error": "red", "warning": "yellow"}
 
 
 @corpus_app.callback()
 def corpus() -> None:
-    """Commands about the corpus of a recipe."""
+    """Make a corpus of films, and look at it before it is extracted."""
+
+
+@corpus_app.command()
+def manifest(
+    folder: Annotated[Path, typer.Argument(help="Folder of the films, in folders per class.")],
+    labels: Annotated[str, typer.Option(help="Label set: basic7, cexpr7 or cexpr8.")] = "basic7",
+    shares: Annotated[
+        str, typer.Option(metavar="TRAIN/VAL/TEST", help="Percent of the films of each split.")
+    ] = "60/20/20",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Finds the group in a film's path, as its (parenthesis); if left out, the "
+            "folders that are no class.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other splits.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write manifest.csv for a folder of films that lie in folders named after their class."""
+    from erray.corpora.label_folders import read_label_folders, write_manifest
+    from erray.corpora.shares import draw_splits
+    from erray.labels import LABEL_SETS
+
+    if labels not in LABEL_SETS:
+        raise UserError(f"--labels {labels}: expected one of {', '.join(LABEL_SETS)}")
+    found = read_label_folders(folder, LABEL_SETS[labels], group=_pattern(group))
+    clips = draw_splits(found.clips, _shares(shares), seed=seed)
+    write_manifest(folder / MANIFEST, clips)
+    _show_manifest(folder / MANIFEST, clips, found.others, LABEL_SETS[labels].names)
+    if as_json:
+        print_json(_counts(clips) | {"manifest": str(folder / MANIFEST), "others": found.others})
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise UserError(f"--group {text!r}: expected a regular expression: {error}") from None
+
+
+def _shares(text: str) -> dict[str, float]:
+    """The share of every split; one of 0 % is none."""
+    parts = text.split("/")
+    if not all(part.strip().isdecimal() for part in parts) or len(parts) != len(_SPLITS):
+        raise UserError(f"--shares {text}: expected three whole numbers, such as 60/20/20")
+    percent = dict(zip(_SPLITS, map(int, parts), strict=True))
+    if sum(percent.values()) != 100 or 0 in (percent["train"], percent["val"]):
+        raise UserError(
+            f"--shares {text}: expected numbers that add up to 100, train and val above 0"
+        )
+    return {split: value / 100 for split, value in percent.items() if value}
+
+
+def _counts(clips: list[Clip]) -> dict[str, Any]:
+    """Clips and groups, and clips of every class in every split."""
+    by_class: dict[str, Counter[str]] = {}
+    for clip in clips:
+        by_class.setdefault(str(clip.label), Counter())[clip.split] += 1
+    num_groups = len({clip.group for clip in clips})
+    return {"clips": len(clips), "groups": num_groups, "classes": by_class}
+
+
+def _show_manifest(
+    path: Path, clips: list[Clip], others: list[str], names: tuple[str, ...]
+) -> None:
+    counts = _counts(clips)
+    num_said = sum(clip.transcript is not None for clip in clips)
+    say_plainly(
+        f"{counts['clips']} films of {counts['groups']} groups, {num_said} with their words"
+    )
+    splits = [split for split in _SPLITS if any(clip.split == split for clip in clips)]
+    by_class = counts["classes"]
+    rows = [[name, *(str(by_class[name][s]) for s in splits)] for name in names if name in by_class]
+    table("", ["class", *splits], rows)
+    if absent := [name for name in names if name not in by_class]:
+        say_plainly(f"without films: {', '.join(absent)}")
+    if others:
+        more = "" if len(others) == 1 else f" and {len(others) - 1} more"
+        say_plainly(f"left out, no films: {others[0]}{more}")
+    say_plainly(f"Manifest: {path}")
 
 
 @corpus_app.command()

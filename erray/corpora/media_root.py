@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from erray.config import Corpus
 from erray.errors import UserError
@@ -62,3 +62,16 @@ def find_medium(root: str, stems: Sequence[str]) -> str:
             if resolve_media(root, stem + suffix).is_file():
                 return stem + suffix
     return stems[0] + FILM_SUFFIXES[0]
+
+
+def clip_ids(names: list[str]) -> list[str]:
+    """Names for files by their paths: stems; where two share one, paths without suffix; or paths.
+
+    Args:
+        names: paths below one folder, with slashes.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    for ids in ([p.stem for p in paths], [p.with_suffix("").as_posix() for p in paths]):
+        if len(set(ids)) == len(ids):
+            return ids
+    return names

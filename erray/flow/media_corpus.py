@@ -6,11 +6,11 @@ import csv
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from erray.config import Recipe, Tracking, parse_recipe
-from erray.corpora.media_root import FILM_SUFFIXES, resolve_media
+from erray.corpora.media_root import FILM_SUFFIXES, clip_ids, resolve_media
 from erray.errors import UserError
 from erray.registry import Registry
 
@@ -65,16 +65,7 @@ def find_media(paths: Iterable[Path]) -> MediaFiles:
     names = [path.relative_to(root).as_posix() for path in sorted(files)]
     for name in names:
         resolve_media(str(root), name)
-    return MediaFiles(root, dict(zip(_clip_ids(names), names, strict=True)))
-
-
-def _clip_ids(names: list[str]) -> list[str]:
-    """Stems; where two files share one, paths without suffix; where two share that, paths."""
-    paths = [PurePosixPath(name) for name in names]
-    for ids in ([p.stem for p in paths], [p.with_suffix("").as_posix() for p in paths]):
-        if len(set(ids)) == len(ids):
-            return ids
-    return names
+    return MediaFiles(root, dict(zip(clip_ids(names), names, strict=True)))
 
 
 def tracking_of(overrides: Sequence[str] | None) -> Tracking:

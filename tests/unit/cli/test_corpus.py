@@ -114,3 +114,56 @@ def test_it_explains_itself(capsys):
     assert call("corpus", "check", "--help") == 0
     text = capsys.readouterr().out
     assert "check [OPTIONS]" in text and "--recipe" in text and "--json" in text
+
+
+@pytest.fixture
+def films(tmp_path, monkeypatch):
+    """Six people, each with a film of two classes, and a picture."""
+    monkeypatch.setenv("COLUMNS", "120")
+    root = tmp_path / "films"
+    for person in range(6):
+        for name in ("Sadly Angry", "Sadly Fearful"):
+            (root / name / f"p{person}").mkdir(parents=True)
+            write_video(root / name / f"p{person}" / f"{name[6]}{person}.mp4", [0, 40 + person])
+    (root / "cover.jpg").touch()
+    return root
+
+
+def test_a_manifest_of_folders_is_written_once_and_passes_the_check(films, capsys, tmp_path):
+    arguments = ("corpus", "manifest", str(films), "--labels", "cexpr7", "--shares", "50/50/0")
+    assert call(*arguments, "--json") == 0
+    found = capsys.readouterr()
+    result = json.loads(found.out)
+    assert (result["clips"], result["groups"], result["others"]) == (12, 6, ["cover.jpg"])
+    halves = {"train": 3, "val": 3}
+    assert result["classes"] == {"Sadly Angry": halves, "Sadly Fearful": halves}
+    lines = found.err.splitlines()
+    assert lines[0] == "12 films of 6 groups, 0 with their words"
+    assert lines[-1] == f"Manifest: {films / 'manifest.csv'}"
+    assert "left out, no films: cover.jpg" in lines
+    assert "without films: Fearfully Surprised" in found.err
+    recipe = {"corpus": {"root": str(films), "labels": "cexpr7"}, "streams": {"hog": {}}}
+    (tmp_path / "films.yaml").write_text(yaml.safe_dump(recipe))
+    assert call("corpus", "check", "-r", str(tmp_path / "films.yaml"), "--json") == 0
+    codes = [finding["code"] for finding in json.loads(capsys.readouterr().out)["findings"]]
+    assert set(codes) <= {"class_not_in_train", "too_short", "same_content"}
+    assert call(*arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "basic9"], "expected one of basic7, cexpr7, cexpr8"),
+        (["--shares", "60/40"], "expected three whole numbers"),
+        (["--shares", "60/60/-20"], "expected three whole numbers"),
+        (["--shares", "60/30/20"], "add up to 100"),
+        (["--shares", "80/0/20"], "train and val above 0"),
+        (["--group", "("], "expected a regular expression"),
+    ],
+)
+def test_options_of_a_manifest_that_mean_nothing_are_refused(films, capsys, options, message):
+    assert call("corpus", "manifest", str(films), "--labels", "cexpr7", *options) == 2
+    line = capsys.readouterr().err
+    assert message in line and line.count("\n") == 1
+    assert not (films / "manifest.csv").exists()
