@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 Step = Callable[["Flow"], dict[str, Any]]
 Show = Callable[[dict[str, Any]], None]
-
+CompareOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of another run on the same test clips, to compare with."),
+]
 
 PIPELINE: dict[str, Show] = {
     "extract": show_extraction,
@@ -56,11 +59,11 @@ def add_steps(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command("extract")(extract)
     app.command("predict")(predict)
+    app.command("report")(report)
     for name, step, show, text in (
         ("transcribe", _transcribe, show_transcription, _TRANSCRIBE),
         ("train", _train, show_training, _TRAIN),
         ("tune", _tune, show_study, _TUNE),
-        ("report", _report, show_report, _REPORT),
         ("ablate", _ablate, show_ablation, _ABLATE),
         ("repeat", repeat, show_repeat, REPEAT),
         ("pipeline", _pipeline, _nothing, _PIPELINE),
@@ -71,7 +74,6 @@ def add_steps(app: typer.Typer) -> None:
 _TRANSCRIBE = "Recognise the speech of clips whose words, or their times, are not known."
 _TRAIN = "Train the fusion and each stream alone; register the model."
 _TUNE = "Search the recipe's space, train the best settings, register what val prefers."
-_REPORT = "Write the run's page (report/index.html) and report/metrics.json."
 _ABLATE = "Train every subset of the streams; one table with intervals."
 _PIPELINE = "Run all steps: extract, train, tune, register, predict, report."
 
@@ -96,6 +98,26 @@ def extract(
         show_plan(loaded, folder, ["extract"], as_json=as_json, retry=retry)
         return
     run_step("extract", step, show_extraction, loaded, folder, as_json, dry_run)
+
+
+def report(
+    recipe: RecipeOption,
+    override: OverrideOption = None,
+    out: OutOption = None,
+    compare: CompareOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Write the run's page (report/index.html) and report/metrics.json."""
+
+    def step(flow: Flow) -> dict[str, Any]:
+        from erray.flow.report import report_step
+
+        result = report_step(flow, compare=None if compare is None else str(compare))
+        show_end(flow)
+        return result
+
+    run_step("report", step, show_report, *resolve(recipe, override, out), as_json, dry_run)
 
 
 def run_step(
@@ -161,21 +183,11 @@ def _tune(flow: Flow) -> dict[str, Any]:
     return {**tune_step(flow), "model": register_step(flow)}
 
 
-def _report(flow: Flow) -> dict[str, Any]:
-    from erray.flow.report import report_step
-
-    result = report_step(flow)
-    show_end(flow)
-    return result
-
-
 def _ablate(flow: Flow) -> dict[str, Any]:
-    from erray.flow.report import ablation_table
+    from erray.flow.report import ablation
     from erray.flow.train import ablate_step
 
-    runs, recipe = ablate_step(flow), flow.recipe
-    rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
-    return {"subsets": rows}
+    return ablation(flow, ablate_step(flow))
 
 
 def _pipeline(flow: Flow) -> dict[str, Any]:

@@ -107,6 +107,10 @@ class Predict(Section):
 
 class Report(Section):
     num_timelines: int = Field(12, ge=0, description="test clips shown with their timeline")
+    num_errors: int = Field(12, ge=0, description="wrong test clips shown, the surest first")
+    compare: str | None = Field(
+        None, description="folder of another run on the same test clips; null: none"
+    )
     num_bootstrap: int = Field(2000, ge=100, description="resamples of every interval")
 
 

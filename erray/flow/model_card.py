@@ -11,32 +11,10 @@ from erray.encoders import ENCODERS
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import RunScores, score_run
 from erray.flow.context import Flow
+from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, SPLIT_MEANINGS
 from erray.statistics import Interval
 
-INTENDED_USES = (
-    "Research on recognising expressed emotion in recordings whose people agreed to that use: "
-    "comparing encoders, fusions and protocols.",
-    "Teaching and engineering: how such a pipeline is run and tracked.",
-)
-FORBIDDEN_USES = (
-    "**At work and in education**: article 5(1)(f) of the EU AI Act (Regulation (EU) 2024/1689) "
-    "prohibits AI systems that infer emotions of people there, except for medical or safety "
-    "reasons.",
-    "**Decisions about people**: hiring, grading, insurance, credit, policing, borders, custody, "
-    "diagnosis, advertising to a person by their mood.",
-    "**Watching people without their knowledge**, or identifying them.",
-    "Elsewhere systems that recognise emotions are high-risk under annex III of the same act, and "
-    "the people in front of them must be told (article 50).",
-)
-LIMITS = (
-    "The model names the class that resembles most what raters called similar clips. It does not "
-    "know what a person feels. A score on one corpus says little about another, about other "
-    "languages, or about people who are not in the data."
-)
-_SCORED = {
-    "val": "val chose the epoch and the settings: its scores are optimistic",
-    "test": "chosen on nothing: the test split was scored once, when the weights stood",
-}
+_SCORED = ("val", "test")
 _METRICS = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
@@ -64,7 +42,9 @@ def model_card(
             ),
             *_section("Scores", _scores(flow, rows)),
             *_section("Intended use", _bullets(INTENDED_USES)),
-            *_section("Not intended, and in part forbidden", _bullets(FORBIDDEN_USES)),
+            *_section(
+                "Not intended, and in part forbidden", _bullets(map(_marked, FORBIDDEN_USES))
+            ),
             *_section("Limits", [LIMITS]),
             "",
         ]
@@ -77,6 +57,11 @@ def _section(title: str, lines: Iterable[str]) -> list[str]:
 
 def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"- {line}" for line in lines]
+
+
+def _marked(use: tuple[str, str]) -> str:
+    bold, text = use
+    return f"**{bold}**{text}" if bold else text
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -136,13 +121,14 @@ def _data(flow: Flow) -> list[str]:
 
 def _scores(flow: Flow, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
-    for split, meaning in _SCORED.items():
+    for split in _SCORED:
         clips = LabelledClips.from_rows(row for row in rows if row["split"] == split)
         if clips is not None:
             scores = score_run(
                 clips, num_bootstrap=flow.recipe.report.num_bootstrap, seed=flow.recipe.seed
             )
-            lines += [f"### {split}", "", f"{_counts(scores)}; {meaning}.", "", *_both(scores), ""]
+            about = f"{_counts(scores)}; {SPLIT_MEANINGS[split]}."
+            lines += [f"### {split}", "", about, "", *_both(scores), ""]
     if not lines:
         return ["Not measured: the model was trained elsewhere."]
     return [*lines, "95 % intervals by resampling groups of clips."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,14 +12,24 @@ from erray.flow.compare import labelled_clips
 from erray.flow.context import Flow
 from erray.metrics import METRICS
 from erray.report.build import build_report
+from erray.report.sources import ABLATION_FILE
 from erray.statistics import Resamples
 from erray.training.runs import TrainingRun
 
 
-def report_step(flow: Flow) -> dict[str, Any]:
-    """Write ``report/index.html`` and ``report/metrics.json``; return the metrics."""
+def report_step(flow: Flow, *, compare: str | None = None) -> dict[str, Any]:
+    """Write ``report/index.html`` and ``report/metrics.json``; return the metrics.
+
+    Args:
+        compare: folder of another run that the page compares with; None: that of the recipe.
+
+    Raises:
+        UserError: no test predictions, or the other run is none of the same test clips.
+    """
     with flow.step("report") as parent:
-        metrics = build_report(str(flow.out), flow.recipe)
+        metrics = build_report(
+            str(flow.out), flow.recipe, compare=compare or flow.recipe.report.compare
+        )
         flow.registry.log_folder(parent, flow.out / "report", "report")
         rules = metrics["fusion"]
         flow.registry.log_metrics(
@@ -26,6 +37,20 @@ def report_step(flow: Flow) -> dict[str, Any]:
             [{f"test.{rule}.{k}": rules[rule][k] for rule in rules for k in METRICS}],
         )
     return metrics
+
+
+def ablation(flow: Flow, runs: Mapping[str, TrainingRun]) -> dict[str, Any]:
+    """Score the subsets of streams and keep the table in ``ablation.json``, for the page.
+
+    Raises:
+        UserError: as :func:`ablation_table` does.
+    """
+    recipe = flow.recipe
+    rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
+    result = {"streams": list(recipe.streams), "subsets": rows}
+    path = flow.out / ABLATION_FILE
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
 
 
 def ablation_table(

@@ -17,23 +17,44 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from erray import __version__
 from erray.calibration import NUM_BINS
 from erray.config import Recipe
+from erray.evaluation.clips import LabelledClips
 from erray.plan import Plan
+from erray.report import card
+from erray.report.ablation import make_ablation
 from erray.report.charts import number
 from erray.report.curves import make_curves, run_tones
-from erray.report.quality import Tables, assess
+from erray.report.errors import Errors, make_errors, make_wrong_clip, wrong_clips
+from erray.report.other_run import (
+    Versus,
+    make_versus,
+    read_other,
+    versus_json,
+)
+from erray.report.parts import FEWEST, FEWEST_LISTED, make_parts, parts_json
+from erray.report.quality import assess
 from erray.report.reliability import make_reliability
-from erray.report.scores import METRIC_NAMES, RULE_NAMES, Scores, metrics_json, score_run
+from erray.report.scores import (
+    METRIC_NAMES,
+    RULE_NAMES,
+    Scores,
+    labelled_clips,
+    metrics_json,
+    score_run,
+)
 from erray.report.sources import ClipPrediction, RunData, read_run
 from erray.report.study import make_study
-from erray.report.timelines import Timeline, choose_clips, make_timeline
+from erray.report.tables import Tables
+from erray.report.thumbnails import fill_slots
+from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
 from erray.run_record import masked
 from erray.store import RunFolder
 
 _CHALLENGE_TIMELINES = 4
 _SPLITS = ("train", "val", "test", "challenge")
+_STYLES = ("style.css", "sections.css", "timeline.css")
 
 
-def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
+def build_report(out: str, recipe: Recipe, *, compare: str | None = None) -> dict[str, Any]:
     """Write ``<out>/report/index.html`` and ``<out>/report/metrics.json``.
 
     The page needs nothing but itself: style, script, drawings and faces are inline, and its
@@ -42,43 +63,100 @@ def build_report(out: str, recipe: Recipe) -> dict[str, Any]:
     Args:
         out: folder of the run.
         recipe: what the run was made from.
+        compare: folder of another run on the same test clips; None: the page compares with none.
 
     Returns:
         What metrics.json holds: scores of the fused model by clip rule and of single streams,
-        intervals, paired differences, the registered model, seconds per stage, clip counts.
+        intervals, paired differences, scores by group and by length, the comparison, the
+        registered model, seconds per stage, clip counts.
 
     Raises:
         UserError: no test predictions, or runs that predict other test clips.
     """
     data = read_run(RunFolder.of(recipe, out), streams=list(recipe.streams))
+    tables = Tables(data, Plan(recipe))
+    rule, metric = recipe.train.clip_rule, recipe.train.select.metric
+    settings = {"num_bootstrap": recipe.report.num_bootstrap, "seed": recipe.seed}
+    clips = labelled_clips(data.shown, rule, data.temperatures.get(data.main, 1.0))
+    versus = None if compare is None else _versus(compare, data, clips, tables, **settings)
     scores = score_run(
         data.test,
         data.clips.values(),
         main=data.main,
-        clip_rule=recipe.train.clip_rule,
+        clip_rule=rule,
         temperatures=data.temperatures,
-        num_bootstrap=recipe.report.num_bootstrap,
-        seed=recipe.seed,
+        **settings,
     )
+    parts = make_parts(clips, [p.length_s for p in data.shown], metric=metric, **settings)
     record = data.record
     metrics = metrics_json(scores) | {
+        **parts_json(parts),
+        "comparison": versus_json(versus),
         "model": record.model and {key: record.model[key] for key in ("name", "version")},
         "seconds": record.seconds,
         "clips": record.clips,
     }
-    page = _render(data, scores, recipe)
+    shown = _from_scores(scores, data, recipe) | _from_clips(data, tables, recipe)
+    page = _render(shown | {"parts": parts, "versus": versus, "recipe": recipe})
     _write(data.folder.path("report", "metrics.json"), json.dumps(metrics, indent=2) + "\n")
     _write(data.folder.path("report", "index.html"), page)
     return metrics
 
 
-def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
-    tables = Tables(data, Plan(recipe))
-    chosen = choose_clips(data.shown, recipe.report.num_timelines)
+def _from_scores(scores: Scores, data: RunData, recipe: Recipe) -> dict[str, Any]:
+    """What the page shows of scores and of training."""
+    metric = recipe.train.select.metric
+    return {
+        "scores": scores,
+        "tones": run_tones(data.test),
+        "ablation": make_ablation(data.ablation, streams=list(recipe.streams), metric=metric),
+        "curves": make_curves(data.histories, main=data.main),
+        "reliability": make_reliability(scores.shown.calibration),
+        "study": make_study(data.study),
+    }
+
+
+def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]:
+    """What the page shows of single clips, and of the data."""
     num_unlabelled = min(_CHALLENGE_TIMELINES, recipe.report.num_timelines)
     unlabelled = choose_clips(data.challenge, num_unlabelled)
+    chosen = choose_clips(data.shown, recipe.report.num_timelines)
     predicted = Counter(p.predicted for p in data.challenge)
+    return {
+        "record": data.record,
+        "fingerprints": tables.plan.fingerprints,
+        "modalities": tables.plan.modalities,
+        "timelines": [_timeline(p, tables) for p in chosen],
+        "errors": _errors(data.shown, tables, num=recipe.report.num_errors, with_timeline=chosen),
+        "challenge": [(name, predicted[name]) for name in data.shown[0].classes],
+        "num_challenge": len(data.challenge),
+        "challenge_timelines": [_timeline(p, tables) for p in unlabelled],
+        "submission": data.submission,
+        "quality": assess(data, tables, _SPLITS),
+        "split_facts": card.split_facts(data.clips.values()),
+    }
+
+
+def _render(shown: dict[str, Any]) -> str:
     script = _asset("timeline.js")
+    recipe = masked(shown["recipe"].model_dump(mode="json"))
+    fixed = {
+        "metric_names": METRIC_NAMES,
+        "rule_names": RULE_NAMES,
+        "num_bins": NUM_BINS,
+        "fewest": FEWEST,
+        "fewest_listed": FEWEST_LISTED,
+        "card": card,
+        "version": __version__,
+        "recipe_yaml": yaml.safe_dump(recipe, sort_keys=False),
+        "style": "".join(map(_asset, _STYLES)),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return _environment().get_template("page.html.j2").render(shown | fixed)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("erray.report"),
         autoescape=True,
@@ -87,30 +165,43 @@ def _render(data: RunData, scores: Scores, recipe: Recipe) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: "" if value is None else number(value)
-    return environment.get_template("page.html.j2").render(
-        recipe=recipe,
-        fingerprints=tables.plan.fingerprints,
-        recipe_yaml=yaml.safe_dump(masked(recipe.model_dump(mode="json")), sort_keys=False),
-        record=data.record,
-        scores=scores,
-        metric_names=METRIC_NAMES,
-        rule_names=RULE_NAMES,
-        tones=run_tones(data.test),
-        curves=make_curves(data.histories, main=data.main),
-        reliability=make_reliability(scores.shown.calibration),
-        num_bins=NUM_BINS,
-        study=make_study(data.study),
-        timelines=[_timeline(p, tables) for p in chosen],
-        challenge=[(name, predicted[name]) for name in scores.shown.classes],
-        num_challenge=len(data.challenge),
-        challenge_timelines=[_timeline(p, tables) for p in unlabelled],
-        submission=data.submission,
-        quality=assess(data, tables, _SPLITS),
-        version=__version__,
-        style=_asset("style.css") + _asset("timeline.css"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    return environment
+
+
+def _errors(
+    predictions: list[ClipPrediction],
+    tables: Tables,
+    *,
+    num: int,
+    with_timeline: list[ClipPrediction],
+) -> Errors:
+    timelines = {p.clip_id: dom_id(p) for p in with_timeline}
+    clips = []
+    for prediction in wrong_clips(predictions)[:num]:
+        clip = tables.clips[prediction.clip_id]
+        clips.append(
+            make_wrong_clip(
+                prediction,
+                transcript=clip.transcript,
+                faces=tables.faces(clip),
+                timeline=timelines.get(prediction.clip_id),
+            )
+        )
+    return make_errors(predictions, clips)
+
+
+def _versus(
+    folder: str, data: RunData, clips: LabelledClips, tables: Tables, **settings: int
+) -> Versus:
+    times_s = {p.clip_id: p.times_s_T - p.times_s_T[0] for p in data.shown}
+
+    def portrait(clip_id: str) -> str | None:
+        faces = tables.faces(tables.clips[clip_id])
+        return fill_slots(faces, times_s[clip_id], num_slots=1)[0].jpeg
+
+    this = data.folder.path("training", data.main)
+    other = read_other(folder, this=this)
+    return make_versus(clips, other, this=this, portrait_of=portrait, **settings)
 
 
 def _timeline(prediction: ClipPrediction, tables: Tables) -> Timeline:

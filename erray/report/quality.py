@@ -1,105 +1,69 @@
-"""Data quality: what became of every clip, and in how much of it a face was found."""
+"""Data quality: what became of every clip, and in how much of it each stream has data."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from erray.feature_rows import first_tick
-from erray.plan import TRACKS, Plan
-from erray.records import DONE, Clip
+from erray.records import Clip
+from erray.report.coverage import Coverage, measure_coverage
 from erray.report.sources import RunData
-from erray.report.thumbnails import Faces
-from erray.store import ShardPlaces, Table
+from erray.report.tables import Tables
 
-_NUM_BINS = 10
+UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A table of counts: names of columns, then name and counts of each row."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[int]]]
+
+    @property
+    def totals(self) -> list[int]:
+        """Sum of every column."""
+        return [sum(counts[i] for _, counts in self.rows) for i in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Counts for the page; ``coverage`` is None where the recipe reads no faces.
+    """Counts for the page.
 
-    ``coverage`` holds clips per tenth of the share of ticks with the main face.
+    Attributes:
+        composition: clips by class (rows) and split (columns).
+        num_groups: of each of those splits.
+        reasons: rejected clips by reason (rows) and stage (columns).
+        notes: rows of the status table of clips that are done, but not as they should be.
+        note_counts: how often each kind of note is there.
+        coverage: of the main face and of every stream; empty where nothing was extracted.
     """
 
-    splits: list[str]
-    composition: list[tuple[str, list[int]]]
-    reasons: list[tuple[str, int]]
+    composition: Counts
+    num_groups: list[int]
+    reasons: Counts
     rejects: list[dict[str, Any]]
     notes: list[dict[str, Any]]
-    coverage: list[int] | None
-    median_coverage: float
-    num_without_face: int
-
-
-class Tables:
-    """The extraction tables of a run, by the keys that its recipe gives each clip."""
-
-    def __init__(self, data: RunData, plan: Plan) -> None:
-        self.run, self.plan, self.clips = data.folder, plan, data.clips
-        self._places: dict[str, ShardPlaces] = {}
-        self._done = {row["key"]: row for row in data.status if row["state"] == DONE}
-
-    def faces(self, clip: Clip) -> Faces:
-        """Return the crops of the clip's main track, none where no face was found."""
-        key = self.plan.key(TRACKS, clip)
-        return Faces.from_rows(self._rows(self.run.crops, key, ["ticks", "jpegs"]))
-
-    def presence(self, clip: Clip) -> dict[str, NDArray[np.bool_]]:
-        """Return per stream at which ticks it has data; streams without a row are left out."""
-        found = {}
-        for stream, fingerprint in self.plan.fingerprints.items():
-            if stream == TRACKS:
-                continue
-            table = self.run.features(stream, fingerprint)
-            columns = ["view", "first_tick", "present"]
-            rows = self._rows(table, self.plan.key(stream, clip), columns)
-            parts = sorted((row for row in rows if not row["view"]), key=first_tick)
-            if parts:
-                present = [np.array(row["present"], dtype=bool) for row in parts]
-                found[stream] = np.concatenate(present)
-        return found
-
-    def _rows(self, table: Table, key: str, columns: list[str]) -> list[dict[str, Any]]:
-        """Rows of one key. Only its shard is read: the others may hold gigabytes of crops."""
-        places = self._places.setdefault(table.path, ShardPlaces(table))
-        shard = places.path(self._done[key]) if key in self._done else ""
-        if not shard:
-            return []
-        return table.read(columns=["key", *columns], keys=[key], shards=[shard]).to_pylist()
-
-    def coverage(self) -> list[float] | None:
-        """Return per done clip the share of ticks with its main face; None without faces."""
-        if self.plan.detector is None:
-            return None
-        rows = self.run.tracks.read(columns=["key", "is_main", "present"]).to_pylist()
-        share = {row["key"]: float(np.mean(row["present"])) for row in rows if row["is_main"]}
-        keys = [self.plan.key(TRACKS, clip) for clip in self.clips.values()]
-        return [share.get(key, 0.0) for key in keys if key in self._done]
+    note_counts: list[tuple[str, int]]
+    coverage: list[Coverage]
 
 
 def assess(data: RunData, tables: Tables, splits_first: tuple[str, ...]) -> Quality:
-    """Count clips per split and class, rejects per reason, and face coverage."""
-    shares = tables.coverage()
-    bins = None
-    if shares is not None:
-        bins = np.histogram(shares, bins=_NUM_BINS, range=(0.0, 1.0))[0].tolist()
-    splits = _splits(data.clips.values(), splits_first)
-    reasons = Counter(reason_code(row["reason"]) for row in data.rejects)
+    """Count clips per split and class, rejects per reason and stage, and what is covered."""
+    clips = list(data.clips.values())
+    splits = _splits(clips, splits_first)
+    notes = [row for row in data.status if row["note"]]
     return Quality(
-        splits=splits,
-        composition=_composition(data.clips.values(), splits, data.shown[0].classes),
-        reasons=reasons.most_common(),
+        composition=_composition(clips, splits, data.shown[0].classes),
+        num_groups=[len({clip.group for clip in clips if clip.split == s}) for s in splits],
+        reasons=_reasons(data.rejects),
         rejects=data.rejects,
-        notes=[row for row in data.status if row["note"] and row["stage"] == TRACKS],
-        coverage=bins,
-        median_coverage=float(np.median(shares)) if shares else 0.0,
-        num_without_face=sum(share == 0.0 for share in shares or []),
+        notes=notes,
+        note_counts=Counter(_kind(row["note"]) for row in notes).most_common(),
+        coverage=measure_coverage(tables, splits),
     )
 
 
@@ -108,15 +72,29 @@ def reason_code(reason: str | None) -> str:
     return (reason or "unknown").split(":")[0].split()[0]
 
 
+def _kind(note: str) -> str:
+    """A note without its numbers: ``truncated`` of ``truncated 28/50``."""
+    return re.split(r"\s+\d", note)[0]
+
+
 def _splits(clips: Iterable[Clip], first: tuple[str, ...]) -> list[str]:
     present = {clip.split for clip in clips}
     return [s for s in first if s in present] + sorted(present - set(first))
 
 
-def _composition(
-    clips: Iterable[Clip], splits: list[str], classes: tuple[str, ...]
-) -> list[tuple[str, list[int]]]:
+def _composition(clips: Iterable[Clip], splits: list[str], classes: Sequence[str]) -> Counts:
     counts = Counter((clip.label, clip.split) for clip in clips)
     labels: list[str | None] = [*classes, None]
-    rows = [(label or "unlabelled", [counts[label, split] for split in splits]) for label in labels]
-    return [(name, numbers) for name, numbers in rows if any(numbers)]
+    rows = [(label or UNLABELLED, [counts[label, split] for split in splits]) for label in labels]
+    return Counts(splits, [(name, numbers) for name, numbers in rows if any(numbers)])
+
+
+def _reasons(rejects: Iterable[dict[str, Any]]) -> Counts:
+    """Reasons, most clips first; stages in the order of their names."""
+    found = Counter((reason_code(row["reason"]), row["stage"]) for row in rejects)
+    stages = sorted({stage for _, stage in found})
+    rows = [
+        (reason, [found[reason, stage] for stage in stages])
+        for reason in dict.fromkeys(reason for reason, _ in found)
+    ]
+    return Counts(stages, sorted(rows, key=lambda row: (-sum(row[1]), row[0])))

@@ -67,7 +67,8 @@ def score_run(
         temperatures: of the runs' models; a run that is not named has 1.
     """
     runs = {
-        name: _labelled(rows, clip_rule, temperatures.get(name, 1.0)) for name, rows in test.items()
+        name: labelled_clips(rows, clip_rule, temperatures.get(name, 1.0))
+        for name, rows in test.items()
     }
     names, first = list(runs), runs[FUSION]
     resamples = Resamples(
@@ -99,6 +100,20 @@ def score_run(
     )
 
 
+def labelled_clips(rows: list[ClipPrediction], clip_rule: str, temperature: float) -> LabelledClips:
+    """Return the predictions of labelled clips, at least one, in the form that is scored."""
+    classes = rows[0].classes
+    return LabelledClips(
+        clip_ids=tuple(p.clip_id for p in rows),
+        groups=tuple(p.group for p in rows),
+        classes=classes,
+        label_N=np.array([classes.index(p.label or "") for p in rows], np.int64),
+        logits=tuple(p.logits_TC for p in rows),
+        clip_rule=clip_rule,
+        temperature=temperature,
+    )
+
+
 def metrics_json(scores: Scores) -> dict[str, Any]:
     """Return the scores as plain numbers.
 
@@ -124,19 +139,6 @@ def metrics_json(scores: Scores) -> dict[str, Any]:
         "clip_rule": scores.shown.clip_rule,
         "scores": {run: plain(found) for run, found in scores.fused.items()},
     }
-
-
-def _labelled(rows: list[ClipPrediction], clip_rule: str, temperature: float) -> LabelledClips:
-    classes = rows[0].classes
-    return LabelledClips(
-        clip_ids=tuple(p.clip_id for p in rows),
-        groups=tuple(p.group for p in rows),
-        classes=classes,
-        label_N=np.array([classes.index(p.label or "") for p in rows], np.int64),
-        logits=tuple(p.logits_TC for p in rows),
-        clip_rule=clip_rule,
-        temperature=temperature,
-    )
 
 
 def _each(part: Callable[[Intervals], Any], found: dict[str, Intervals]) -> dict[str, Any]:

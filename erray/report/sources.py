@@ -21,6 +21,9 @@ from erray.store import RunFolder, Table
 FUSION, TUNED = "fusion", "tuned"
 """Runs of all streams: by the recipe's own settings, and by those that the study found."""
 
+ABLATION_FILE = "ablation.json"
+"""In the run's folder: the table of `erray ablate`."""
+
 _STATUS_COLUMNS = ["clip_id", "stage", "fingerprint", "key", "state", "reason", "note"]
 _PLACE_COLUMNS = ["num_tracks", "shard"]
 
@@ -54,6 +57,16 @@ class ClipPrediction:
             predicted=row["predicted"],
         )
 
+    @property
+    def confidence(self) -> float:
+        """Probability of the class that was predicted."""
+        return float(self.probabilities_C[self.classes.index(self.predicted)])
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from the first tick to the last."""
+        return float(self.times_s_T[-1] - self.times_s_T[0])
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -72,6 +85,7 @@ class RunData:
     histories: dict[str, dict[str, Any]]
     temperatures: dict[str, float]
     study: dict[str, Any] | None
+    ablation: dict[str, Any] | None
     status: list[dict[str, Any]]
     rejects: list[dict[str, Any]]
     submission: bool
@@ -99,7 +113,7 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
     Raises:
         UserError: no test predictions of the fused model, or runs that cover other test clips.
     """
-    runs = [name for name in (FUSION, TUNED, *streams) if _exists(folder.path("training", name))]
+    runs = [name for name in (FUSION, TUNED, *streams) if exists(folder.path("training", name))]
     test = {name: _test_rows(folder, name) for name in runs}
     if not test.get(FUSION):
         raise UserError(
@@ -122,22 +136,24 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
         # a model from before there were temperatures has none
         temperatures={n: model.get("temperature", 1.0) for n, model in models.items() if model},
         study=read_json(folder.path("tune", "study.json")),
+        ablation=read_json(folder.path(ABLATION_FILE)),
         status=_by_clip(folder.status.latest(columns=_STATUS_COLUMNS + _PLACE_COLUMNS)),
         rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)),
-        submission=_exists(folder.path("submission.csv")),
+        submission=exists(folder.path("submission.csv")),
     )
 
 
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the object in a JSON file, None where there is no such file."""
-    if not _exists(path):
+    if not exists(path):
         return None
     with fsspec.open(path, "r", encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
     return data
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder."""
     fs, root = fsspec.core.url_to_fs(path)
     return bool(fs.exists(root))
 

@@ -39,16 +39,18 @@ class Slot:
     time_s: float
 
 
-def fill_slots(faces: Faces, times_s_T: NDArray[np.float64]) -> list[Slot]:
+def fill_slots(
+    faces: Faces, times_s_T: NDArray[np.float64], *, num_slots: int = NUM_SLOTS
+) -> list[Slot]:
     """Cut the clip's time in equal slots and give each the crop nearest to its middle.
 
     A slot without a crop of its own stays empty when a tick of the clip lies in it; where ticks are
     rarer than slots (a short clip) a slot shows what its nearest tick shows.
     """
     duration_s = float(times_s_T[-1]) or 1.0
-    middles_s = duration_s * (np.arange(NUM_SLOTS) + 0.5) / NUM_SLOTS
+    middles_s = duration_s * (np.arange(num_slots) + 0.5) / num_slots
     nearest = [int(np.abs(times_s_T - middle).argmin()) for middle in middles_s]
-    slot_of_tick = np.minimum((times_s_T / duration_s * NUM_SLOTS).astype(int), NUM_SLOTS - 1)
+    slot_of_tick = np.minimum((times_s_T / duration_s * num_slots).astype(int), num_slots - 1)
     position = {int(tick): i for i, tick in enumerate(faces.ticks_N)}
     slots: list[Slot] = []
     made: dict[int, str] = {}

@@ -99,6 +99,11 @@ def choose_clips(predictions: Sequence[ClipPrediction], num: int) -> list[ClipPr
     return sorted(chosen, key=lambda p: (rank[p.label or p.predicted], p.label != p.predicted))
 
 
+def dom_id(prediction: ClipPrediction) -> str:
+    """Id of the clip's timeline on the page."""
+    return "clip-" + hashlib.sha256(prediction.clip_id.encode()).hexdigest()[:10]
+
+
 def make_timeline(
     prediction: ClipPrediction,
     *,
@@ -126,12 +131,10 @@ def make_timeline(
     shown = {name: present for name, present in presence.items() if len(present) == num_ticks}
     return Timeline(
         clip_id=prediction.clip_id,
-        dom_id="clip-" + hashlib.sha256(prediction.clip_id.encode()).hexdigest()[:10],
+        dom_id=dom_id(prediction),
         label=prediction.label,
         predicted=prediction.predicted,
-        confidence=float(
-            prediction.probabilities_C[prediction.classes.index(prediction.predicted)]
-        ),
+        confidence=prediction.confidence,
         transcript=transcript,
         bands=_bands(prediction, shares_TC[kept], xs),
         leads=_runs(leaders, edges),

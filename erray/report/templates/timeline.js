@@ -86,6 +86,8 @@ class Timeline {
   }
 }
 
+const showPanel = new Map(); // id of a timeline to what opens it
+
 for (const gallery of document.querySelectorAll(".gallery")) {
   const tabs = [...gallery.querySelectorAll("[role=tab]")];
   const timelines = [...gallery.querySelectorAll(".timeline")].map((panel) => new Timeline(panel));
@@ -98,6 +100,7 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     });
   };
   tabs.forEach((tab, i) => {
+    showPanel.set(timelines[i].panel.id, () => choose(i));
     tab.addEventListener("click", () => choose(i));
     tab.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -109,3 +112,27 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   });
   choose(0);
 }
+
+// a link to a timeline opens it and hands the focus on
+const follow = (hash) => {
+  const open = showPanel.get(hash.slice(1));
+  if (!open) return;
+  open();
+  const panel = document.getElementById(hash.slice(1));
+  panel.scrollIntoView();
+  panel.querySelector(".cursor-area").focus({ preventScroll: true });
+};
+for (const link of document.querySelectorAll(".to-timeline"))
+  link.addEventListener("click", (event) => { event.preventDefault(); follow(link.hash); });
+follow(location.hash);
+
+// what is wider than its place can be scrolled with the keyboard
+const reachScrollers = () => {
+  for (const part of document.querySelectorAll(".scroll, .contents div")) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  }
+};
+reachScrollers();
+addEventListener("resize", reachScrollers);
+addEventListener("toggle", reachScrollers, true); // a part that opens

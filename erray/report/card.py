@@ -1,0 +1,67 @@
+"""What a model is for, what it is not for, and on whom it was measured: for the page and its card.
+
+One text for both: the page of a run, and the ``MODEL_CARD.md`` of a registered version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from erray.records import Clip
+
+INTENDED_USES = (
+    "Research on recognising expressed emotion in recordings whose people agreed to that use: "
+    "comparing encoders, fusions and protocols.",
+    "Teaching and engineering: how such a pipeline is run and tracked.",
+)
+FORBIDDEN_USES = (
+    (
+        "At work and in education",
+        ": article 5(1)(f) of the EU AI Act (Regulation (EU) 2024/1689) prohibits AI systems that "
+        "infer emotions of people there, except for medical or safety reasons.",
+    ),
+    (
+        "Decisions about people",
+        ": hiring, grading, insurance, credit, policing, borders, custody, diagnosis, advertising "
+        "to a person by their mood.",
+    ),
+    ("Watching people without their knowledge", ", or identifying them."),
+    (
+        "",
+        "Elsewhere systems that recognise emotions are high-risk under annex III of the same act, "
+        "and the people in front of them must be told (article 50).",
+    ),
+)
+"""What stands out, and the rest of the sentence."""
+LIMITS = (
+    "The model names the class that resembles most what raters called similar clips. It does not "
+    "know what a person feels. A score on one corpus says little about another, about other "
+    "languages, or about people who are not in the data."
+)
+SPLIT_MEANINGS = {
+    "train": "the weights and the normaliser were fitted on it",
+    "val": "val chose the epoch and the settings: its scores are optimistic",
+    "test": "chosen on nothing: the test split was scored once, when the weights stood",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """How many labelled clips of how many groups a split has, and what it was for."""
+
+    split: str
+    num_clips: int
+    num_groups: int
+    meaning: str
+
+
+def split_facts(clips: Iterable[Clip]) -> list[SplitFacts]:
+    """Count the labelled clips of the splits that a model is made and measured with."""
+    labelled = [clip for clip in clips if clip.label is not None]
+    of_split = {s: [clip for clip in labelled if clip.split == s] for s in SPLIT_MEANINGS}
+    return [
+        SplitFacts(split, len(part), len({clip.group for clip in part}), SPLIT_MEANINGS[split])
+        for split, part in of_split.items()
+        if part
+    ]
