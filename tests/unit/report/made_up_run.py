@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from erray.run_record import RunRecord
 from erray.store import RunFolder, Table
 
 HOSTILE = 'He said </script><script>window.broken = 1</script> & "left" <b>quietly</b>'
+HOSTILE_GROUP = "</td></p><script>window.broken = 2</script>"
 RATE_HZ = 25.0
 SKILL = {"fusion": 2.7, "tuned": 2.9, "hog": 2.1, "logmel": 1.2, "hash": 0.8}
 TEMPERATURES = {"fusion": 1.3, "tuned": 1.7}
@@ -50,7 +52,10 @@ def make_run(
     overrides: list[str],
     classes: tuple[str, ...] = CLASSES,
 ) -> MadeUpRun:
-    """Write a whole run folder; test clips say hostile things, the first has one tick."""
+    """Write a whole run folder.
+
+    Test clips say hostile things, the first two are of a hostile group, the first has one tick.
+    """
     rng = np.random.default_rng(7)
     recipe = load_recipe("demo", ["corpus.root=/nowhere", *overrides])
     clips = _clips(clips_per_split, classes)
@@ -76,6 +81,7 @@ def make_run(
     rows = [_prediction(clip, num_ticks[clip.clip_id], 3.0, rng, classes) for clip in unlabelled]
     folder.predictions.replace(rows)
     _write_json(out / "tune" / "study.json", _study(rng))
+    _write_json(out / "ablation.json", _ablation(list(recipe.streams), rng))
     (out / "submission.csv").write_text("image_location\n")
     _write_record(str(out), num_clips=len(clips), num_rejected=len(rejected))
     return MadeUpRun(str(out), recipe, clips, predictions)
@@ -88,7 +94,7 @@ def _clips(clips_per_split: dict[str, int], classes: tuple[str, ...]) -> list[Cl
             clip_id=f"{split}/{i:03d}",
             media=f"{split}/{i:03d}.mp4",
             split=split,
-            group=f"{split}-{i // 2}",
+            group=HOSTILE_GROUP if (split, i // 2) == ("test", 0) else f"{split}-{i // 2}",
             label=None if split == "challenge" else classes[i % len(classes)],
             transcript=said[i % len(said)],
             file_sha256=f"{split}{i}",
@@ -232,6 +238,25 @@ def _study(rng: Any) -> dict[str, Any]:
     trials.append(failed | {"params": trials[0]["params"]})
     best = max((t for t in trials if t["state"] == "complete"), key=lambda t: t["value"])
     return {"metric": "val_weighted_f1", "trials": trials, "best": best["number"]}
+
+
+def _ablation(streams: list[str], rng: Any) -> dict[str, Any]:
+    metrics, rows = ("weighted_f1", "macro_f1", "accuracy"), []
+    subsets = [s for size in (1, 2, 3) for s in combinations(streams, size)]
+    for subset in subsets:
+        value = 0.2 + 0.15 * len(subset) + float(rng.uniform(-0.05, 0.05))
+        interval = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        gap = {"difference": value - 0.65, "low": value - 0.8, "high": value - 0.5, "p_value": 0.1}
+        rows.append(
+            {
+                "streams": "+".join(subset),
+                "clips": 30,
+                "val": {"metric": "val_weighted_f1", "value": value + 0.02},
+                **dict.fromkeys(metrics, interval),
+                "minus_all": None if subset == subsets[-1] else dict.fromkeys(metrics, gap),
+            }
+        )
+    return {"streams": streams, "subsets": rows}
 
 
 def _write_record(out: str, *, num_clips: int, num_rejected: int) -> None:

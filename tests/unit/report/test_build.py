@@ -2,21 +2,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from erray.errors import UserError
 from erray.labels import LABEL_SETS
 from erray.records import PREDICTION_SCHEMA
 from erray.report.build import build_report
+from erray.report.card import FORBIDDEN_USES, INTENDED_USES
 from erray.store import Table
 from tests.unit.report.conftest import Built
-from tests.unit.report.made_up_run import HOSTILE, TEMPERATURES, make_run
+from tests.unit.report.made_up_run import HOSTILE, HOSTILE_GROUP, TEMPERATURES, make_run
 
 
 class Page(HTMLParser):
@@ -126,20 +129,138 @@ def test_a_transcript_cannot_break_out(built: Built) -> None:
 
 def test_every_section_is_there_with_unique_ids(built: Built) -> None:
     ids = Page(built.page).ids()
-    wanted = {
-        "rules",
-        "fusion",
-        "classes",
-        "calibration",
-        "training",
-        "study",
-        "timelines",
-        "challenge",
-    }
-    assert wanted | {"quality", "facts", "use"} <= set(ids)
+    wanted = {"rules", "fusion", "ablation", "classes", "parts", "calibration", "training"}
+    wanted |= {"study", "timelines", "errors", "challenge", "quality", "card", "facts", "use"}
+    assert wanted <= set(ids)
     assert len(ids) == len(set(ids))
     links = {a["href"] for tag, a in Page(built.page).tags if tag == "a" and a.get("href")}
     assert {link[1:] for link in links if link} <= set(ids)
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}".*?>(.*?)</section>', page, re.S)
+    assert found is not None, name
+    return found[1]
+
+
+def test_wrong_clips_have_faces_words_and_a_link_to_their_timeline(built: Built) -> None:
+    rows = [r for r in built.run.predictions["tuned"] if r["split"] == "test"]
+    wrong = [row for row in rows if row["label"] != row["predicted"]]
+    wrong.sort(key=lambda row: -max(row["probabilities"]))
+    part = section(built.page, "errors")
+    cards = re.findall(r'<article class="wrong">(.*?)</article>', part, re.S)
+    assert f"{len(wrong)} of 30 test clips are wrong" in part
+    assert len(cards) == min(len(wrong), 12) > 3
+    timelines = set(re.findall(r'<article class="timeline" id="([^"]+)"', built.page))
+    for row, card in zip(wrong, cards, strict=False):
+        assert f"{row['clip_id']}, group" in card
+        assert f"{100 * max(row['probabilities']):.0f}%" in card
+        assert f"</i>{row['label']}</span>" in card and f"</i>{row['predicted']}</span>" in card
+        assert card.count("<img") + card.count("noface") == 5
+        clip = next(clip for clip in built.run.clips if clip.clip_id == row["clip_id"])
+        assert (clip.transcript == HOSTILE) == ("He said" in card)
+        link = "clip-" + hashlib.sha256(row["clip_id"].encode()).hexdigest()[:10]
+        assert (link in timelines) == (f'href="#{link}"' in card)
+    assert 'class="to-timeline"' in part
+
+
+def test_the_card_says_on_whom_it_was_measured_and_what_is_forbidden(built: Built) -> None:
+    card = re.sub(r"\s+", " ", section(built.page, "card"))
+    clips = built.run.clips
+    for split in ("train", "val", "test"):
+        own = [clip for clip in clips if clip.split == split]
+        groups = len({clip.group for clip in own})
+        assert f"{len(own)} labelled clips of {groups} groups ({split})" in card
+    for bold, text in FORBIDDEN_USES:
+        assert bold in card and html.escape(text) in card
+    assert "article 5(1)(f) of the EU AI Act" in card and all(u in card for u in INTENDED_USES)
+    accuracy = built.metrics["scores"]["tuned"]["clips"]["mean_logits"]["metrics"]["accuracy"]
+    assert f"Accuracy {accuracy['value']:.3f}" in card
+    error = built.metrics["scores"]["tuned"]["calibration"]["error_after"]
+    assert f"calibration error {error:.3f} at temperature 1.70" in card
+    assert all(name in card for name in LABEL_SETS["cexpr7"].names)
+
+
+def test_parts_of_the_page_are_those_of_the_json(built: Built) -> None:
+    part = section(built.page, "parts")
+    assert len(built.metrics["by_group"]) == 15
+    for row in (*built.metrics["by_group"][:6], *built.metrics["by_length"]):
+        assert f"<strong>{row['accuracy']['value']:.3f}</strong>" in part
+    for row in built.metrics["by_group"]:
+        assert html.escape(row["group"]) in part
+    ablation = section(built.page, "ablation")
+    assert ablation.count('role="rowheader"') == 7 and "hog + logmel + hash" in ablation
+
+
+def test_hostile_groups_and_classes_are_text(tmp_path: Path) -> None:
+    names = tuple(f"{i}<script>window.broken = 3</script>" for i in range(7))
+    run = make_run(
+        tmp_path / "run",
+        clips_per_split={"train": 14, "val": 7, "test": 28, "challenge": 2},
+        overrides=["report.num_bootstrap=100"],
+        classes=names,
+    )
+    other = str(tmp_path / "run" / "training" / "hash")
+    build_report(run.out, run.recipe, compare=other)
+    page = (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)
+    assert not any("window.broken = 3" in s for s in scripts if not s.startswith("{"))
+    assert len(re.findall(r"<script>", page)) == 1
+    texts = "".join(Page(page).texts)
+    assert HOSTILE_GROUP in texts and names[0] in texts
+
+
+def without_rows(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / "tables" / name)
+
+
+def test_a_corpus_without_groups_rejects_faces_or_errors_has_its_page(
+    built: Built, run_folder: Path
+) -> None:
+    for name in ("rejects", "crops", "tracks", "features"):
+        without_rows(run_folder, name)
+    (run_folder / "ablation.json").unlink()
+    for path in (run_folder / "training").iterdir():
+        table = Table(str(path / "predictions"), PREDICTION_SCHEMA)
+        rows = table.read().to_pylist()
+        for row in rows:
+            row |= {"group": row["clip_id"], "predicted": row["label"]}
+            logits = np.zeros((len(row["times_s"]), len(row["classes"])), np.float32)
+            logits[:, row["classes"].index(row["label"])] = 3
+            row |= {"logits": logits.tobytes(), "dtype": "<f4", "times_s": [0.0] * len(logits)}
+        table.replace(rows)
+    build_report(str(run_folder), built.run.recipe)
+    page = re.sub(r"\s+", " ", (run_folder / "report" / "index.html").read_text("utf-8"))
+    assert "All 30 test clips are right." in section(page, "errors")
+    assert "Every test clip is a group of its own" in section(page, "parts")
+    assert "Not by length" in section(page, "parts")
+    assert "No clip was rejected." in section(page, "quality")
+    assert "<code>erray ablate</code>" in section(page, "ablation")
+    # nothing is left of faces: every done clip counts as one without
+    assert "63 of 63 clips have none" in section(page, "quality")
+
+
+def test_a_recipe_without_faces_says_so(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run",
+        clips_per_split={"train": 8, "val": 8, "test": 9},
+        overrides=["report.num_bootstrap=100", "report.num_errors=0", "report.num_timelines=0"],
+        classes=("only one",),
+    )
+
+    def quality_of(*streams: str) -> str:
+        recipe = run.recipe.model_copy(update={"streams": {name: {} for name in streams}})
+        build_report(run.out, recipe)
+        page = (tmp_path / "run" / "report" / "index.html").read_text("utf-8")
+        assert 'class="wrong"' not in page and "All 9 test clips are right." in page
+        return re.sub(r"\s+", " ", section(page, "quality"))
+
+    heard = quality_of("logmel", "hash")
+    assert "No stream of this recipe reads faces." in heard and "main face <span" not in heard
+    assert "logmel <span" in heard and "hash <span" in heard
+    # by words alone a clip has another key, and nothing was extracted for it
+    read = quality_of("hash")
+    assert "No features in this folder: the coverage is not known." in read
 
 
 def test_timelines_hold_faces_and_values(built: Built) -> None:
