@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from erray.report.build import build_report
+from tests.integration.browser import BROWSERS, Tab, browser
 from tests.tiny_run import build_tiny_corpus
+from tests.unit.report.made_up_run import make_run
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +28,27 @@ def ray_dir() -> Iterator[Path]:
     """Ray's folder of a module: its name must be short, as Unix sockets lie in it."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a made-up run with every section, another run to compare with among them."""
+    out = tmp_path_factory.mktemp("page") / "run"
+    counts = {"train": 12, "val": 6, "test": 36, "challenge": 8}
+    run = make_run(out, clips_per_split=counts, overrides=["report.num_bootstrap=200"])
+    build_report(run.out, run.recipe, compare=str(out / "training" / "hog"))
+    return out / "report" / "index.html"
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Callable[[Callable[[Tab], Coroutine[Any, Any, None]]], None]:
+    """Run a scenario with a page of a real browser; skipped where there is none."""
+    binary = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if binary is None:
+        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
+
+    async def with_tab(scenario: Callable[[Tab], Coroutine[Any, Any, None]]) -> None:
+        async with browser(binary, tmp_path / "profile") as tab:
+            await scenario(tab)
+
+    return lambda scenario: asyncio.run(with_tab(scenario))
