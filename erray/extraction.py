@@ -105,7 +105,6 @@ class Extractor:
         self.plan, self.run = Plan(recipe), RunFolder.of(recipe, out).create()
         self.progress = progress or NoProgress()
         self._ray = ExitStack()
-        self._cluster: dict[str, float] = {}
         self._computed: dict[str, int] = {}
         self._rejected: dict[str, tuple[str, str]] = {}
 
@@ -217,13 +216,13 @@ class Extractor:
 
     def _stream(self, stage: _Stage, batches: list[pa.Table], *, repeats: int) -> set[str]:
         """Return the keys of the clips that were answered."""
-        if not self._cluster:
-            self._cluster = self._ray.enter_context(ray_session())
+        # the first one connects, all others say what the cluster has by now: nodes come and go
+        cluster = self._ray.enter_context(ray_session())
         size = plan_pool(
             self.recipe.extract.pools.get(stage.name, Pool()),
             uses_gpu=stage.uses_gpu,
             num_batches=len(batches),
-            cluster=self._cluster,
+            cluster=cluster,
         )
         answered: set[str] = set()
         with suppress(WorkerLostError):

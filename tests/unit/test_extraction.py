@@ -26,6 +26,7 @@ from erray.records import Clip
 from erray.stages.clock import stated_ticks
 from erray.store import RunFolder
 from erray.store import status as status_module
+from erray.streaming import PoolSize
 from tests.unit.made_up_features import tiny_recipe
 
 RECIPE = tiny_recipe(
@@ -57,13 +58,25 @@ def stated_or_refused(clip: Clip, clock_hz: float | None) -> Any:
 
 
 @pytest.fixture
-def batches(monkeypatch) -> list[list[str]]:
+def sizes() -> list[PoolSize]:
+    """Every pool that was asked for."""
+    return []
+
+
+@pytest.fixture
+def batches(monkeypatch, sizes) -> list[list[str]]:
     """Clip ids of every batch that a worker was given; no Ray starts."""
     given: list[list[str]] = []
 
     def stream(
-        batches: list[pa.Table], worker: type, settings: dict[str, Any], **_: object
+        batches: list[pa.Table],
+        worker: type,
+        settings: dict[str, Any],
+        *,
+        size: PoolSize,
+        repeats: int,
     ) -> Iterator[pa.Table]:
+        sizes.append(size)
         for batch in batches:
             given.append(batch["clip_id"].to_pylist())
             yield worker(**settings)(batch)
@@ -136,6 +149,49 @@ def test_clips_of_equal_content_are_computed_once_and_all_counted(tmp_path, batc
     rejects = RunFolder(str(tmp_path)).rejects.read().to_pylist()
     assert {row["clip_id"] for row in rejects} == {"c4", "twin-c4"}
     assert len({row["key"] for row in rejects}) == 1 and all(row["reason"] for row in rejects)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "fraction", "expected"),
+    [
+        (0, None, PoolSize(6, 1, 0)),
+        (1, None, PoolSize(1, 1, 1)),
+        (2, None, PoolSize(2, 1, 1)),
+        (4, None, PoolSize(4, 1, 1)),
+        (1, 0.5, PoolSize(2, 1, 0.5)),
+        (2, 0.5, PoolSize(4, 1, 0.5)),
+        (4, 0.5, PoolSize(6, 1, 0.5)),  # the CPUs are used up before the GPUs
+        (4, 0, PoolSize(6, 1, 0)),
+        (4, 2, PoolSize(2, 1, 2)),
+    ],
+)
+def test_a_stage_with_weights_asks_for_the_gpus_of_the_cluster(
+    num_gpus, fraction, expected, tmp_path, batches, sizes, monkeypatch
+):
+    monkeypatch.setattr(Plan, "uses_gpu", lambda *_: True)
+    cluster = {"CPU": 6.0} | ({"GPU": float(num_gpus)} if num_gpus else {})
+    monkeypatch.setattr(erray.extraction, "ray_session", lambda: nullcontext(cluster))
+    pools = {} if fraction is None else {"hash": {"num_gpus": fraction}}
+    recipe = tiny_recipe(
+        streams={"hash": {"width": 8}},
+        corpus={"clock_hz": 5.0},
+        extract={"shard_clips": 1, "pools": pools},
+    )
+    extract(tmp_path, make_clips(20), recipe)
+    # nobody looks for faces: the clock needs no GPU
+    assert sizes == [PoolSize(6, 1, 0), expected]
+
+
+def test_what_joins_the_cluster_is_used_from_the_next_pool_on(
+    tmp_path, batches, sizes, monkeypatch
+):
+    monkeypatch.setattr(Plan, "uses_gpu", lambda *_: True)
+    monkeypatch.setattr(clip_batches, "_GROUP_BATCHES", 4)
+    clusters = iter([{"CPU": 1.0}] * 4 + [{"CPU": 3.0, "GPU": 2.0}])
+    monkeypatch.setattr(erray.extraction, "ray_session", lambda: nullcontext(next(clusters)))
+    extract(tmp_path, make_clips(20))
+    # 10 batches of clocks and 8 of features, four to a pool
+    assert sizes == [PoolSize(1, 1, 0)] * 4 + [PoolSize(2, 1, 1)]
 
 
 def test_a_clip_that_nobody_answers_for_is_a_defect(tmp_path, batches, monkeypatch):
