@@ -94,6 +94,10 @@ def show_report(result: dict[str, Any]) -> None:
         for name, scores in {**rules, **result["streams"]}.items()
     ]
     table("Test scores", ["", "weighted F1", "macro F1", "accuracy"], rows)
+    versus = result["comparison"]
+    if versus is not None:
+        gap = versus["clips"]["weighted_f1"]["difference"]
+        say_plainly(f"Against {versus['b']}: weighted F1 {paired(gap)}")
 
 
 def show_ablation(result: dict[str, Any]) -> None:
