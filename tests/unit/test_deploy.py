@@ -28,6 +28,8 @@ FIELDS = {
     "RayCluster.spec": "authOptions autoscalerOptions enableInTreeAutoscaling headGroupSpec "
     "rayVersion workerGroupSpecs",
     "RayJob.spec": "clusterSelector entrypoint submissionMode submitterPodTemplate",
+    "authOptions": "enableK8sTokenAuth mode secretName",
+    "autoscalerOptions": "idleTimeoutSeconds resources securityContext",
     "headGroupSpec": "rayStartParams serviceType template",
     "workerGroupSpec": "groupName maxReplicas minReplicas rayStartParams replicas template",
     "pod": "automountServiceAccountToken containers restartPolicy securityContext tolerations "
@@ -103,6 +105,8 @@ def test_only_fields_that_the_servers_know():
     cluster, job = one("RayCluster")["spec"], one("RayJob")["spec"]
     assert not unknown("RayCluster.spec", cluster)
     assert not unknown("RayJob.spec", job)
+    assert not unknown("authOptions", cluster["authOptions"])
+    assert not unknown("autoscalerOptions", cluster["autoscalerOptions"])
     assert not unknown("headGroupSpec", cluster["headGroupSpec"])
     assert not any(unknown("workerGroupSpec", group) for group in cluster["workerGroupSpecs"])
     assert not any(unknown("pod", template["spec"]) for template in pod_templates().values())
