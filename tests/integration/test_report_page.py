@@ -177,7 +177,10 @@ def test_the_command_compares_with_another_run(
     options += ["--recipe", "demo", "--out", str(out)]
     hog, nowhere = str(out / "training" / "hog"), str(tmp_path / "nowhere")
     assert call("report", *options, "--compare", hog, "--json") == 0
-    found = json.loads(capsys.readouterr().out)["comparison"]
+    said = capsys.readouterr()
+    found = json.loads(said.out)["comparison"]
+    gap = found["clips"]["weighted_f1"]["difference"]["difference"]
+    assert f"Against {hog}: weighted F1 {gap:+.3f} " in " ".join(said.err.split())
     assert found["b"] == hog and found["num_clips"] == 12
     page = (out / "report" / "index.html").read_text("utf-8")
     assert 'id="comparison"' in page

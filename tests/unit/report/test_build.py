@@ -148,7 +148,7 @@ def test_wrong_clips_have_faces_words_and_a_link_to_their_timeline(built: Built)
     wrong = [row for row in rows if row["label"] != row["predicted"]]
     wrong.sort(key=lambda row: -max(row["probabilities"]))
     part = section(built.page, "errors")
-    cards = re.findall(r'<article class="wrong">(.*?)</article>', part, re.S)
+    cards = re.findall(r'<article class="wrong" aria-label="[^"]+">(.*?)</article>', part, re.S)
     assert f"{len(wrong)} of 30 test clips are wrong" in part
     assert len(cards) == min(len(wrong), 12) > 3
     timelines = set(re.findall(r'<article class="timeline" id="([^"]+)"', built.page))
