@@ -1,6 +1,7 @@
 """A node of the cluster is killed during an extraction, then another: the tables end the same.
 
-The cluster is three raylets on this machine; a killed one takes its actors with it at once.
+The cluster is raylets on this machine; a killed one takes its actors with it at once. And a node
+with a GPU, which is made up, joins during an extraction.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import erray.extraction
+from erray import clip_batches
 from erray.config import Recipe, parse_recipe
 from erray.corpora import read_corpus
 from erray.extraction import Extractor
@@ -36,6 +39,19 @@ class SlowStage(TracksStage):
     def _process(self, row: dict[str, Any], shard: Any) -> None:
         time.sleep(CLIP_S)
         super()._process(row, shard)
+
+
+class WitnessStage(SlowStage):
+    """Writes down beside the run how many GPUs its actor has, for every clip."""
+
+    def _process(self, row: dict[str, Any], shard: Any) -> None:
+        super()._process(row, shard)
+        with gpus_given(Path(self.run.out)).open("a", encoding="utf-8") as file:
+            file.write(f"{len(ray.get_gpu_ids())}\n")
+
+
+def gpus_given(out: Path) -> Path:
+    return out.with_suffix(".gpus")
 
 
 @pytest.fixture
@@ -101,3 +117,22 @@ def test_a_node_killed_twice_changes_nothing(cluster, recipe, tmp_path, monkeypa
     assert len([n for n in ray.nodes() if not n["Alive"]]) == 2
     print(f"undisturbed {undisturbed_s:.1f} s, a node killed twice {disturbed_s:.1f} s")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_gpu_that_joins_is_used_from_the_next_pool_on(cluster, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(erray.extraction, "TracksStage", WitnessStage)
+    monkeypatch.setattr(clip_batches, "_GROUP_BATCHES", 4)
+    settings = {"streams": {"hog": {}}, "extract": {"shard_clips": 2}}  # hog wants faces
+    recipe = parse_recipe({"corpus": recipe.corpus.model_dump(), **settings})
+    given, status = gpus_given(tmp_path / "run"), tmp_path / "run" / "tables" / "status"
+
+    with ThreadPoolExecutor() as pool:  # a node can be added from the main thread alone
+        extracting = pool.submit(extract, recipe, tmp_path / "run")
+        while not extracting.done() and not (status.is_dir() and rows(status)):
+            time.sleep(0.05)
+        cluster.add_node(**NODE, num_gpus=1)
+        extracting.result()
+    found = given.read_text("utf-8").split()
+    # pools of 8 clips each: the first began before the node was there, the last after it
+    assert len(found) == NUM_CLIPS
+    assert set(found[:8]) == {"0"} and set(found[16:]) == {"1"}
