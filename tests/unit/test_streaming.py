@@ -52,3 +52,20 @@ def test_what_is_planned_fits_whenever_one_actor_fits(cpus, gpus, num_cpus, num_
     if num_cpus <= cpus:
         assert size.num_workers * size.num_cpus <= cpus
         assert size.num_workers * size.num_gpus <= gpus
+
+
+@given(
+    cpus=st.integers(1, 64),
+    gpus=st.integers(0, 8),
+    share=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+)
+def test_a_share_of_a_gpu_each_fills_what_the_cluster_has(cpus, gpus, share):
+    cluster = {"CPU": float(cpus), "GPU": float(gpus)}
+    size = plan(Pool(num_gpus=share), cluster=cluster, num_batches=1000)
+    assert size.num_gpus == share
+    if share > gpus:
+        assert size.num_workers == 1, "it waits for a node that can take it"
+        return
+    assert size.num_workers * share <= gpus and size.num_workers <= cpus
+    one_more = size.num_workers + 1
+    assert one_more * share > gpus or one_more > cpus
