@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
         "hop": 50,
         "optimiser": {"name": "adamw", "lr": 3e-3},
     },
-    "tune": {"num_trials": 2, "epochs": 2, "grace_epochs": 2},
+    "tune": {"num_trials": 2, "epochs": 2, "grace_epochs": 2, "seeds": [0]},
     "tracking": {"experiment": "tiny", "model_name": "tiny"},
     "predict": {"split": "challenge", "frame_list": "challenge_frames.txt"},
     "report": {"num_timelines": 2, "num_bootstrap": 100},

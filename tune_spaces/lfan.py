@@ -1,29 +1,23 @@
-"""Search space of LFAN: windows, heads, learning rate and its schedule.
+"""Search space of LFAN: leader, TCNs, attention, training.
 
-A space is a function of an Optuna trial whose parameters are named after recipe keys; a branch may
-ask for parameters that other branches do not have (define-by-run).
+A space is a function of an Optuna trial, and of the recipe where it asks for it; docs/search.md
+says how to write one.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 
+from erray.config import Recipe
+from erray.tuning import branches
 
-def space(trial: optuna.Trial) -> None:
-    """Suggest a value for every searched key of the recipe."""
-    window = trial.suggest_int("train.window", 25, 100, step=25)
-    trial.suggest_int("train.hop", window // 2, window)
-    trial.suggest_categorical("model.options.num_heads", [1, 2, 4])
-    trial.suggest_float("train.optimiser.lr", 1e-3, 3e-2, log=True)
-    schedule = trial.suggest_categorical(
-        "train.schedule.name", ["constant", "mystep", "mycosine", "mywarmup"]
-    )
-    options = "train.schedule.options"
-    if schedule == "mystep":
-        trial.suggest_float(f"{options}.gamma", 0.3, 0.9)
-        trial.suggest_int(f"{options}.step_size", 3, 15)
-    elif schedule == "mycosine":
-        trial.suggest_int(f"{options}.max_epochs", 10, 40)
-    elif schedule == "mywarmup":
-        trial.suggest_int(f"{options}.min_epochs", 1, 4)
-        trial.suggest_float(f"{options}.factor", 0.3, 0.8)
+
+def space(trial: optuna.Trial, recipe: Recipe) -> dict[str, Any]:
+    """Suggest a value for every searched key; return what follows from them."""
+    settings = branches.training(trial, recipe) | branches.tcn(trial, recipe)
+    trial.suggest_categorical("model.options.leader", list(recipe.streams))
+    branches.heads(trial, "modal_dim", [32, 64, 128])
+    branches.dropout(trial)
+    return settings | {"model.name": "lfan"}

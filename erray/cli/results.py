@@ -64,6 +64,8 @@ def show_study(result: dict[str, Any]) -> None:
     settings = ", ".join(f"{key.split('.', 1)[1]}={_short(v)}" for key, v in best.items())
     say(f"Study: {counts}; best is trial {number}: {settings}")
     show_runs({"tuned": result["tuned"]})
+    if result["against_recipe"] is not None:
+        _show_contest(result["against_recipe"])
     if "model" in result:
         show_model(result["model"])
 
@@ -116,6 +118,19 @@ def show_ablation(result: dict[str, Any]) -> None:
     title = f"Ablation: {first['clips']} test clips; val: {first['val']['metric']}"
     columns = ["streams", "weighted F1, 95 %", "minus all, 95 %", "macro F1", "val"]
     table(title, columns, rows)
+
+
+def _show_contest(against: dict[str, Any]) -> None:
+    rows = [
+        [metric, *(with_limits(found[side]) for side in sides), paired(found["difference"])]
+        for sides in [("tuned", "recipe")]
+        for metric, found in against["scores"]["clip"].items()
+    ]
+    seeds = ", ".join(map(str, against["seeds"]))
+    title = f"Best settings against the recipe's own: test clips, seeds {seeds}"
+    table(title, ["", "tuned, 95 %", "recipe, 95 %", "difference, 95 %"], rows)
+    if against["test_was_searched"]:
+        say("[dim]clips of test were val of other folds: the difference is too kind to the search")
 
 
 def _short(value: Any) -> str:

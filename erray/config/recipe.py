@@ -12,41 +12,58 @@ from erray.config.section import Section
 from erray.config.training import Model, Train
 
 
-class Repeat(Section):
-    seeds: list[int] = Field([0, 1, 2], description="the fusion is trained once with each")
-    folds: Literal["all"] | list[int] | None = Field(
-        None, description="cexpr only: all or a list of folds; null: corpus.fold alone"
-    )
-
-    @field_validator("seeds")
-    @classmethod
-    def _different_seeds(cls, seeds: list[int]) -> list[int]:
-        if not _different_numbers(seeds):
-            raise ValueError(f"expected different numbers of 0 or more, found {seeds}")
-        return seeds
-
-    @field_validator("folds", mode="before")
-    @classmethod
-    def _different_folds(cls, folds: Any) -> Any:
-        if not (folds is None or folds == "all" or _different_numbers(folds)):
-            raise ValueError(f"expected all, or different numbers of 0 or more, found {folds!r}")
-        return folds
-
-
 def _different_numbers(values: Any) -> bool:
     if not isinstance(values, list) or not values:
         return False
     return all(type(v) is int and v >= 0 for v in values) and len(set(values)) == len(values)
 
 
+def _different_seeds(seeds: list[int]) -> list[int]:
+    if not _different_numbers(seeds):
+        raise ValueError(f"expected different numbers of 0 or more, found {seeds}")
+    return seeds
+
+
+def _different_folds(folds: Any) -> Any:
+    if not (folds is None or folds == "all" or _different_numbers(folds)):
+        raise ValueError(f"expected all, or different numbers of 0 or more, found {folds!r}")
+    return folds
+
+
+Folds = Literal["all"] | list[int] | None
+
+
+class Repeat(Section):
+    seeds: list[int] = Field([0, 1, 2], description="the fusion is trained once with each")
+    folds: Folds = Field(
+        None, description="cexpr only: all or a list of folds; null: corpus.fold alone"
+    )
+
+    _check_seeds = field_validator("seeds")(_different_seeds)
+    _check_folds = field_validator("folds", mode="before")(_different_folds)
+
+
 class Tune(Section):
-    space: str = Field("lfan", description="a file of tune_spaces/ by name, or a path")
-    num_trials: int = Field(6, ge=1)
+    space: str | None = Field(
+        None, description="a file of tune_spaces/ by name, or a path; null: the model's name"
+    )
+    num_trials: int = Field(6, ge=1, description="of the study, interrupted ones not counted")
     max_concurrent: int = Field(2, ge=1)
     epochs: int = Field(10, ge=1, description="epochs of a trial that is not stopped early")
     grace_epochs: int = Field(3, ge=1, description="epochs before ASHA may stop a trial")
+    reduction_factor: int = Field(3, ge=2, description="one of so many goes on past each rung")
+    folds: Folds = Field(None, description="cexpr only: a trial's value is the mean over these")
+    seeds: list[int] = Field(
+        [0, 1, 2], description="the best settings, and the recipe's own, are trained with each"
+    )
+    storage: str | None = Field(
+        None, pattern=r"^postgresql(\+psycopg)?://", description="of the study; null: a file"
+    )
     cpus_per_trial: float = Field(1, gt=0)
     gpus_per_trial: float = Field(0, ge=0, description="fractions share one GPU")
+
+    _check_seeds = field_validator("seeds")(_different_seeds)
+    _check_folds = field_validator("folds", mode="before")(_different_folds)
 
 
 class Tracking(Section):
@@ -147,16 +164,20 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _folds_of_the_corpus(self) -> Recipe:
-        folds, corpus = self.repeat.folds, self.corpus
-        if folds is None:
-            return self
+        for section, folds in (("repeat", self.repeat.folds), ("tune", self.tune.folds)):
+            if folds is not None:
+                self._require_folds(section, folds)
+        return self
+
+    def _require_folds(self, section: str, folds: Literal["all"] | list[int]) -> None:
+        corpus = self.corpus
         if corpus.kind != "cexpr":
             raise ValueError(
-                f"repeat.folds is read by corpus.kind cexpr only, not by {corpus.kind}: remove it"
+                f"{section}.folds is read by corpus.kind cexpr only, not by {corpus.kind}: "
+                f"remove it"
             )
         if folds != "all" and corpus.protocol == "strict" and max(folds) >= corpus.num_folds:
             raise ValueError(
-                f"repeat.folds has {max(folds)}, expected folds below corpus.num_folds "
+                f"{section}.folds has {max(folds)}, expected folds below corpus.num_folds "
                 f"{corpus.num_folds}"
             )
-        return self

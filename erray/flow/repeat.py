@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from erray.config import with_settings
 from erray.corpora.cexpr import fold_numbers
@@ -62,7 +62,7 @@ def repeat_step(flow: Flow) -> dict[str, Any]:
 
 def _repetitions(flow: Flow) -> list[Repetition]:
     found = []
-    for fold, part in _flows(flow).items():
+    for fold, part in fold_flows(flow, flow.recipe.repeat.folds).items():
         base = part.job()
         for seed in flow.recipe.repeat.seeds:
             name = f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
@@ -71,9 +71,12 @@ def _repetitions(flow: Flow) -> list[Repetition]:
     return found
 
 
-def _flows(flow: Flow) -> dict[int | None, Flow]:
-    """Fold to the run with the clips of that fold, each checked as an extraction checks them."""
-    folds, corpus = flow.recipe.repeat.folds, flow.recipe.corpus
+def fold_flows(flow: Flow, folds: Literal["all"] | list[int] | None) -> dict[int | None, Flow]:
+    """Fold to the run with the clips of that fold, each checked as an extraction checks them.
+
+    ``folds`` None: the recipe's own fold, or the run itself where the corpus has no folds.
+    """
+    corpus = flow.recipe.corpus
     if corpus.kind != "cexpr":
         return {None: flow}
     if folds is None:

@@ -1,47 +1,122 @@
-"""Step 3: search the space, train the best settings at full length beside the recipe's own."""
+"""Step 3: search the space; train the best settings and the recipe's own with several seeds."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from erray.flow.context import TUNED, Flow
+from erray.flow.contest import Contender, contest
+from erray.flow.context import FUSION, TUNED, Flow
+from erray.flow.repeat import fold_flows
 from erray.flow.train import keep, scored_splits, summary, track
 from erray.ray_session import ray_session
+from erray.run_record import without_credentials
 from erray.training.fanout import train_each
+from erray.training.job import TrainJob
 from erray.tuning import Study, search, trial_job
+
+FILE_NAME = "study.json"
+_TRACKED = "tracked.json"
 
 
 def tune_step(flow: Flow) -> dict[str, Any]:
-    """Run the study, keep it as ``tune/study.json``, and train its best as the run ``tuned``."""
+    """Run the study, train its best as the run ``tuned``, keep both in ``tune/study.json``.
+
+    A search that was cut off goes on; what is trained already stays.
+
+    Returns:
+        ``trials`` by state, ``best`` with its number and parameters, ``tuned`` and
+        ``against_recipe``: the best settings minus the recipe's own on test, None without one.
+    """
     folder = flow.out / "tune"
     with flow.step("tune") as parent:
-        base, splits = flow.job(), scored_splits(flow)
+        jobs = [part.job() for part in fold_flows(flow, flow.recipe.tune.folds).values()]
         with ray_session():
-            study = search(flow.recipe, base, folder / "ray")
-            best = trial_job(flow.recipe, base, study.best_settings)
-            train_each(
-                [(best, flow.run(TUNED))],
-                on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent),
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "study.json").write_text(json.dumps(asdict(study), indent=1), encoding="utf-8")
+            study = search(flow.recipe, jobs, folder)
+            contenders = _contenders(flow, study)
+            _train(flow, contenders, parent)
+        against = contest(
+            contenders,
+            num_bootstrap=flow.recipe.report.num_bootstrap,
+            seed=flow.recipe.seed,
+        )
+        if against is not None:
+            against["test_was_searched"] = _test_was_searched(flow, jobs)
+            flow.registry.log_metrics(parent, [_tracked(against)])
+        path = folder / FILE_NAME
+        text = json.dumps(asdict(study) | {"against_recipe": against}, indent=1)
+        path.write_text(text, encoding="utf-8")
+        flow.registry.log_file(parent, path)
         _track_trials(flow, study, parent)
-    counts = {
-        state: sum(t["state"] == state for t in study.trials)
-        for state in ("complete", "pruned", "failed")
-    }
     return {
-        "trials": counts,
+        "trials": study.counts,
         "best": {"number": study.best, **study.trials[study.best]["params"]},
         "tuned": summary(flow.run(TUNED)),
+        "against_recipe": against,
+    }
+
+
+def _contenders(flow: Flow, study: Study) -> list[Contender]:
+    """The best settings and the recipe's own with every seed; those of ``fusion`` if it is one."""
+    base, seeds = flow.job(), flow.recipe.tune.seeds
+    best = trial_job(flow.recipe, base, study.best_settings)
+    main_seed = flow.recipe.seed if flow.recipe.seed in seeds else seeds[0]
+    found = []
+    for seed in seeds:
+        name = TUNED if seed == main_seed else f"tune/tuned-seed{seed}"
+        found.append(Contender("tuned", seed, replace(best, seed=seed), flow.run(name)))
+        own, fusion = replace(base, seed=seed), flow.run(FUSION)
+        run = fusion if fusion.is_finished(own) else flow.run(f"tune/recipe-seed{seed}")
+        found.append(Contender("recipe", seed, own, run))
+    return found
+
+
+def _train(flow: Flow, contenders: Sequence[Contender], parent: str) -> None:
+    todo = [(c.job, c.run) for c in contenders if not c.run.is_finished(c.job)]
+    if todo:
+        splits = scored_splits(flow)
+        train_each(
+            todo, on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent)
+        )
+
+
+def _test_was_searched(flow: Flow, jobs: Sequence[TrainJob]) -> bool:
+    """A clip of test was trained on or judged by in a trial: with folds, in another fold."""
+    test = {clip.clip_id for clip in flow.clips if clip.split == "test"}
+    splits = [arrays for job in jobs for arrays in (job.train, job.val)]
+    return any(place.clip_id in test for arrays in splits for place in arrays.clips)
+
+
+def _tracked(against: dict[str, Any]) -> dict[str, float]:
+    """Differences under names such as ``tune.minus_recipe.clip.weighted_f1``."""
+    return {
+        f"tune.minus_recipe.{level}.{metric}": found["difference"]["difference"]
+        for level, metrics in against["scores"].items()
+        for metric, found in metrics.items()
     }
 
 
 def _track_trials(flow: Flow, study: Study, parent: str) -> None:
+    """Send the trials that the tracking store does not have yet, failed ones too."""
+    path = flow.out / "tune" / _TRACKED
+    store = {"store": without_credentials(flow.registry.uri), "study": study.name}
+    sent = _sent(path, store)
     base = flow.job()
     for trial in study.trials:
+        if trial["number"] in sent:
+            continue
         rows = [{"epoch": i, study.metric: value} for i, value in enumerate(trial["curve"])]
-        job = trial_job(flow.recipe, base, trial["params"])
+        # settings that are no recipe have no job of their own: the reason says what was wrong
+        job = trial_job(flow.recipe, base, trial["settings"] or {})
         track(flow, f"trial {trial['number']} ({trial['state']})", job, rows, parent)
+        sent.append(trial["number"])
+        path.write_text(json.dumps(store | {"trials": sent}), encoding="utf-8")
+
+
+def _sent(path: Path, store: dict[str, str]) -> list[int]:
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    same = all(known.get(key) == value for key, value in store.items())
+    return list(known["trials"]) if same else []

@@ -40,6 +40,10 @@ class FeatureArrays:
 
     folder: Path
 
+    def __reduce__(self) -> tuple[type[FeatureArrays], tuple[Path]]:
+        # what was mapped here must not travel: a worker maps the files of its own node
+        return FeatureArrays, (self.folder,)
+
     @cached_property
     def clips(self) -> list[ClipPlace]:
         """Every clip, in the order of the corpus."""

@@ -1,0 +1,157 @@
+"""Ray Tune runs the trials; the ledger says which, and when one stops.
+
+Neither the searcher nor the scheduler keeps anything of its own: a driver that starts again reads
+the storage, never Ray Tune's files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from erray.errors import UserError
+from erray.tuning.ledger import Ledger
+from erray.tuning.trial import Epoch
+
+# Ray Tune passes the keys of object storage on to its trials as a runtime environment, and Ray
+# writes that to its logs. Trials have what their node has, without it.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+)
+# A process takes the next trial when the thread of the last has ended, which takes milliseconds;
+# Ray waits 2 s and takes more for an error that it tells nobody.
+class_cache.ENV_VARS_TO_PROPAGATE.add("TUNE_FUNCTION_THREAD_TIMEOUT_S")
+
+Objective = Callable[[Mapping[str, Any]], Iterator[Epoch]]
+"""Settings to the epochs of a trial; it travels to the trial's process."""
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupted search ends, and is no finished one
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a trial's reason is in the storage
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # so is its curve
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+}
+_NUMBER, _SETTINGS, _VALUE, _SECONDS = "number", "settings", "value", "seconds"
+_MAX_REASON_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many trials run at a time, and what each asks the cluster for."""
+
+    max_concurrent: int
+    cpus: float
+    gpus: float
+
+
+def run_trials(ledger: Ledger, objective: Objective, *, slots: Slots, folder: Path) -> None:
+    """Run trials on the connected cluster until the ledger wants no more.
+
+    A trial whose process ends, or that raises, fails with its reason; the others go on.
+
+    Args:
+        folder: for what Ray Tune writes; what an earlier search left there is removed.
+    """
+    os.environ.update(_ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    shutil.rmtree(folder, ignore_errors=True)
+    numbers: dict[str, int] = {}
+    tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_trial, objective=objective),
+            {"cpu": slots.cpus, "gpu": slots.gpus},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=_LedgerSearcher(ledger, numbers),
+            scheduler=_LedgerScheduler(ledger, numbers),
+            num_samples=-1,  # until the searcher has no more
+            max_concurrent_trials=slots.max_concurrent,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+            reuse_actors=True,  # a process costs seconds of imports
+        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0),
+    ).fit()
+
+
+def _trial(config: dict[str, Any], *, objective: Objective) -> None:
+    for epoch in objective(config[_SETTINGS]):
+        tune.report({_VALUE: epoch.value, _SECONDS: epoch.seconds})
+
+
+class _Forgetful:
+    """Ray Tune pickles what drives it to disk; the storage's address must not get there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _LedgerSearcher(_Forgetful, Searcher):
+    """Takes suggestions from the ledger and tells it how trials end."""
+
+    def __init__(self, ledger: Ledger, numbers: dict[str, int]) -> None:
+        super().__init__()
+        self._ledger, self._numbers = ledger, numbers
+
+    def suggest(self, trial_id: str) -> Any:  # Ray's own type leaves out the end
+        asked = self._ledger.ask()
+        if asked is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id], settings = asked
+        return {_NUMBER: asked[0], _SETTINGS: settings}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        # the scheduler has told the reason of a failed one, which Ray does not give here
+        if not error:
+            self._ledger.finish(self._numbers.pop(trial_id))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the storage has it all."""
+
+
+class _LedgerScheduler(_Forgetful, FIFOScheduler):
+    """Notes every epoch in the ledger and stops a trial where that says so."""
+
+    def __init__(self, ledger: Ledger, numbers: dict[str, int]) -> None:
+        super().__init__()
+        self._ledger, self._numbers = ledger, numbers
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]
+    ) -> str:
+        number = self._numbers[trial.trial_id]
+        stop = self._ledger.report(number, result[_VALUE], result[_SECONDS])
+        return str(self.STOP if stop else self.CONTINUE)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        self._ledger.fail(self._numbers.pop(trial.trial_id), _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial failed, in one line."""
+    error = trial.get_pickled_error()
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        text = str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {cause}"
+    elif isinstance(error, OutOfMemoryError):
+        text = f"out of memory: {error}"
+    elif error is not None:
+        text = f"the trial's process ended: {error}"
+    else:
+        text = str(trial.get_error())
+    return " ".join(text.split())[:_MAX_REASON_CHARS]

@@ -1,0 +1,169 @@
+"""Every trial of a study, from its suggestion to its end, written to the study's storage.
+
+A trial is asked for, reports an epoch at a time, and ends in one of four ways: complete (all its
+epochs), pruned (stopped at a rung of successive halving), failed, or interrupted (its search's
+driver ended first). Interrupted trials do not count and their settings are tried again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from erray.errors import UserError
+
+SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
+"""Names of a trial's user attributes."""
+
+Suggest = Callable[[optuna.Trial], dict[str, Any]]
+"""Asks a trial for its parameters; returns recipe keys and values.
+
+Raises UserError where these are no recipe: that trial fails, the search goes on.
+"""
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving (Li et al., MLSys 2020).
+
+    Rungs lie at ``grace_epochs`` times a power of ``factor``. A trial goes on past a rung while its
+    value there is among the best of 1 / ``factor`` of all that got there; the first ones go on if
+    no other was better.
+    """
+
+    epochs: int
+    grace_epochs: int
+    factor: int
+
+
+@dataclass
+class Running:
+    """A trial between its suggestion and its end: the value of every epoch so far."""
+
+    trial: optuna.Trial
+    curve: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Ledger:
+    """The trials of ``study``; trials that a driver left behind are settled at once.
+
+    Args:
+        halving: None: every trial has all its epochs.
+        max_concurrent: trials at a time; with several, the sampler takes running ones for bad.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        suggest: Suggest,
+        *,
+        num_trials: int,
+        epochs: int,
+        halving: Halving | None,
+        max_concurrent: int,
+        seed: int,
+    ) -> None:
+        self.study, self.num_trials, self.epochs = study, num_trials, epochs
+        self._suggest = suggest
+        self._running: dict[int, Running] = {}
+        study.pruner = optuna.pruners.NopPruner() if halving is None else _pruner(halving)
+        self._settle_stale()
+        study.sampler = _sampler(seed, num_before=len(self.trials), liar=max_concurrent > 1)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial that was ever begun, by its number; interrupted ones too."""
+        found = self.study.get_trials(deepcopy=False)
+        return [trial for trial in found if trial.state != TrialState.WAITING]
+
+    @property
+    def num_counted(self) -> int:
+        """Trials that count against ``num_trials``: all but the interrupted ones."""
+        return sum(INTERRUPTED not in trial.user_attrs for trial in self.trials)
+
+    def ask(self) -> tuple[int, dict[str, Any]] | None:
+        """Begin a trial: its number and settings; None when there are enough.
+
+        A suggestion that is no recipe is a failed trial, and another one is begun.
+        """
+        while self.num_counted < self.num_trials:
+            trial = self.study.ask()
+            self._running[trial.number] = Running(trial)
+            try:
+                settings = self._suggest(trial)
+            except UserError as error:
+                self.fail(trial.number, str(error))
+                continue
+            trial.set_user_attr(SETTINGS, settings)
+            return trial.number, settings
+        return None
+
+    def report(self, number: int, value: float, seconds: float) -> bool:
+        """Note one more epoch's value; return whether the trial should stop here.
+
+        Args:
+            seconds: that the epoch took to train and validate.
+        """
+        running = self._running[number]
+        running.curve.append(value)
+        running.seconds += seconds
+        epoch = len(running.curve)
+        running.trial.report(value, epoch)
+        # a trial with all its epochs is complete, whatever a rung there would say
+        return epoch < self.epochs and running.trial.should_prune()
+
+    def finish(self, number: int) -> None:
+        """End a trial: complete with the best epoch's value, or pruned if epochs are missing."""
+        running = self._end(number)
+        if len(running.curve) < self.epochs:
+            self.study.tell(running.trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(running.trial, max(running.curve))
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial as failed."""
+        running = self._end(number)
+        running.trial.set_user_attr(REASON, reason)
+        self.study.tell(running.trial, state=TrialState.FAIL)
+
+    def _end(self, number: int) -> Running:
+        running = self._running.pop(number)
+        running.trial.set_user_attr(SECONDS, round(running.seconds, 3))
+        return running
+
+    def _settle_stale(self) -> None:
+        """Fail what an earlier driver left running; its settings are the next to be tried."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if INTERRUPTED not in trial.user_attrs:  # else a driver ended within these lines
+                if SETTINGS in trial.user_attrs:
+                    self.study.enqueue_trial(trial.params)
+                self._note(trial, REASON, "the search's driver ended before the trial")
+                self._note(trial, INTERRUPTED, True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _note(self, trial: FrozenTrial, name: str, value: Any) -> None:
+        # of a trial that this process did not begin, which Optuna has no public way to write to
+        self.study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def _pruner(halving: Halving) -> SuccessiveHalvingPruner:
+    return SuccessiveHalvingPruner(
+        min_resource=min(halving.grace_epochs, halving.epochs), reduction_factor=halving.factor
+    )
+
+
+def _sampler(seed: int, *, num_before: int, liar: bool) -> TPESampler:
+    """Seeded by the trials that are there too: a search that goes on draws anew."""
+    drawn = np.random.SeedSequence([seed, num_before]).generate_state(1)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=int(drawn), multivariate=True, group=True, constant_liar=liar)

@@ -1,0 +1,100 @@
+"""A search space: a file with a function that asks an Optuna trial for recipe settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+import erray
+from erray.config import Recipe, with_settings
+from erray.errors import UserError
+
+OWN = "space."
+"""Prefix of parameters that are no recipe keys: the space makes settings of them itself."""
+
+_SEARCHED = ("model.", "train.")
+_FIXED = ("train.epochs", "train.patience", "train.select.", "train.percent.val")
+"""What makes trials comparable, or is the search's own."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A loaded space.
+
+    Attributes:
+        file: with the function ``space(trial)`` or ``space(trial, recipe)``.
+    """
+
+    file: Path
+    function: Callable[..., Mapping[str, Any] | None]
+    takes_recipe: bool
+
+    @property
+    def text(self) -> str:
+        """The file's content."""
+        return self.file.read_text(encoding="utf-8")
+
+    def suggest(self, trial: optuna.Trial, recipe: Recipe) -> dict[str, Any]:
+        """Ask for all parameters of a trial; return the recipe keys that it is trained with.
+
+        These are the parameters but those named ``space.*``, and what the function returned.
+
+        Raises:
+            UserError: the settings and the recipe do not fit, or are of other sections than
+                ``model`` and ``train``.
+        """
+        more = self.function(trial, recipe) if self.takes_recipe else self.function(trial)
+        asked = {key: value for key, value in trial.params.items() if not key.startswith(OWN)}
+        settings = asked | dict(more or {})
+        other = [k for k in settings if not k.startswith(_SEARCHED) or k.startswith(_FIXED)]
+        if other:
+            raise UserError(
+                f"{self.file.name} suggests {', '.join(sorted(other))}: a trial changes keys of "
+                f"model and train alone, none of {', '.join(_FIXED)}; call the space's own "
+                f"parameters {OWN}NAME"
+            )
+        with_settings(recipe, settings)
+        return settings
+
+
+def load_space(name_or_file: str) -> Space:
+    """Load the function ``space`` of a file of ``tune_spaces/`` by name, or of any file.
+
+    Raises:
+        UserError: no such file, or a file without that function.
+    """
+    path = _space_file(name_or_file)
+    spec = importlib.util.spec_from_file_location(f"tune_space_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, "space", None)
+    num_arguments = len(inspect.signature(function).parameters) if callable(function) else 0
+    if function is None or num_arguments not in (1, 2):
+        raise UserError(f"{path} has no function space(trial) or space(trial, recipe)")
+    return Space(path, function, takes_recipe=num_arguments == 2)
+
+
+def _space_file(name_or_file: str) -> Path:
+    if name_or_file.endswith(".py"):
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise UserError(f"no search space file {name_or_file}: give an existing .py file")
+        return path
+    folders = [Path.cwd() / "tune_spaces", Path(erray.__file__).parents[1] / "tune_spaces"]
+    for folder in folders:
+        if (folder / f"{name_or_file}.py").is_file():
+            return folder / f"{name_or_file}.py"
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.py")})
+    raise UserError(
+        f"no search space named {name_or_file!r}; expected a .py file or one of: "
+        f"{', '.join(known) or 'none found'}"
+    )

@@ -1,0 +1,199 @@
+"""Every trial is counted once, whatever ends its driver; who stops is a matter of the rungs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from erray.errors import UserError
+from erray.tuning.ledger import INTERRUPTED, REASON, SECONDS, SETTINGS, Halving
+
+
+def run_one(ledger, curve, *, seconds=0.5):
+    """Ask, report until told to stop, finish; return the number of epochs."""
+    number, _ = ledger.ask()
+    stops = (ledger.report(number, value, seconds) for value in curve)
+    num_epochs = next((i for i, stop in enumerate(stops, start=1) if stop), len(curve))
+    ledger.finish(number)
+    return num_epochs
+
+
+def states(ledger):
+    return [trial.state.name for trial in ledger.trials]
+
+
+def test_a_complete_trial_has_the_value_of_its_best_epoch(open_ledger):
+    with open_ledger(1) as ledger:
+        assert run_one(ledger, [0.1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]) == 9
+        (trial,) = ledger.trials
+        assert trial.state == TrialState.COMPLETE and trial.value == 0.5
+        assert trial.intermediate_values == dict(
+            enumerate([0.1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2], start=1)
+        )
+        assert trial.user_attrs[SECONDS] == 4.5
+        assert trial.user_attrs[SETTINGS] == {"train.x": trial.params["x"]}
+        assert ledger.ask() is None
+
+
+def rung_decision(value, values, factor):
+    """The rule of asynchronous successive halving, written anew: is ``value`` in the top share?
+
+    ``values`` are those of all that got to the rung, this one's among them.
+    """
+    kept = max(1, len(values) // factor)
+    return value >= sorted(values, reverse=True)[kept - 1]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_a_trial_stops_where_asynchronous_successive_halving_says_so(open_ledger, factor):
+    rng = np.random.default_rng(factor)
+    curves = rng.random((40, 16)).cumsum(axis=1)
+    rungs = [2 * factor**i for i in range(5)]
+    seen: dict[int, list[float]] = {rung: [] for rung in rungs}
+    with open_ledger(40, epochs=16, halving=Halving(16, 2, factor)) as ledger:
+        for curve in curves:
+            expected = 16
+            for rung in (r for r in rungs if r < 16):
+                seen[rung].append(curve[rung - 1])
+                if not rung_decision(curve[rung - 1], seen[rung], factor):
+                    expected = rung
+                    break
+            assert run_one(ledger, curve.tolist()) == expected
+        assert {"COMPLETE", "PRUNED"} == set(states(ledger))
+
+
+def test_without_halving_every_trial_has_all_its_epochs(open_ledger):
+    with open_ledger(5, halving=None) as ledger:
+        assert [run_one(ledger, [1.0 / (i + 1)] * 9) for i in range(5)] == [9] * 5
+        assert set(states(ledger)) == {"COMPLETE"}
+
+
+def test_a_failed_trial_is_recorded_and_counts(open_ledger):
+    with open_ledger(2, halving=None) as ledger:
+        number, _ = ledger.ask()
+        ledger.report(number, 0.5, 1.0)
+        ledger.fail(number, "out of memory")
+        run_one(ledger, [0.1] * 9)
+        assert states(ledger) == ["FAIL", "COMPLETE"]
+        assert ledger.trials[0].user_attrs[REASON] == "out of memory"
+        assert INTERRUPTED not in ledger.trials[0].user_attrs
+        assert ledger.ask() is None
+
+
+def test_a_suggestion_that_is_no_recipe_fails_and_the_next_is_asked_for(open_ledger):
+    calls = itertools.count()
+
+    def odd_ones_are_wrong(trial):
+        trial.suggest_float("x", 0, 1)
+        if next(calls) % 2:
+            raise UserError("hop exceeds window")
+        return {}
+
+    with open_ledger(4, suggest=odd_ones_are_wrong) as ledger:
+        numbers = []
+        while (asked := ledger.ask()) is not None:
+            numbers.append(asked[0])
+            ledger.finish(asked[0])
+        assert numbers == [0, 2]
+        assert [t.user_attrs.get(REASON) for t in ledger.trials] == [
+            None,
+            "hop exceeds window",
+            None,
+            "hop exceeds window",
+        ]
+
+
+def test_a_driver_that_ends_leaves_nothing_running_and_its_settings_are_tried_again(open_ledger):
+    with open_ledger(4) as ledger:
+        run_one(ledger, [0.1] * 9)
+        left = [ledger.ask()[0], ledger.ask()[0]]
+        ledger.report(left[0], 0.7, 1.0)
+        params = [ledger.trials[number].params for number in left]
+    with open_ledger(4) as ledger:
+        assert states(ledger) == ["COMPLETE", "FAIL", "FAIL"]
+        assert ledger.num_counted == 1
+        while (asked := ledger.ask()) is not None:
+            ledger.finish(asked[0])
+        assert ledger.num_counted == 4 and len(ledger.trials) == 6
+        assert [trial.params for trial in ledger.trials[3:5]] == params
+        assert [INTERRUPTED in trial.user_attrs for trial in ledger.trials] == [
+            *(False, True, True),
+            *(False, False, False),
+        ]
+
+
+@pytest.mark.parametrize("num_kills", [1, 5])
+def test_the_number_is_exact_however_often_the_driver_ends(open_ledger, num_kills):
+    """Drivers end after any number of steps, between any two of them."""
+    rng = np.random.default_rng(num_kills)
+    for kill in range(num_kills + 1):
+        with open_ledger(8) as ledger:
+            running: list[int] = []
+            steps = 10_000 if kill == num_kills else int(rng.integers(1, 25))
+            for _ in range(steps):
+                if len(running) < 2 and (asked := ledger.ask()) is not None:
+                    running.append(asked[0])
+                elif not running:
+                    break
+                else:
+                    number = running[int(rng.integers(len(running)))]
+                    done = len(ledger.trials[number].intermediate_values) >= 8
+                    if ledger.report(number, float(rng.random()), 0.1) or done:
+                        ledger.finish(number)
+                        running.remove(number)
+            found = ledger.trials
+    assert not running
+    assert sum(INTERRUPTED not in t.user_attrs for t in found) == 8
+    assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED", "FAIL"}
+
+
+def test_more_trials_later_go_on_with_the_same_study(open_ledger):
+    with open_ledger(2, halving=None) as ledger:
+        for value in (0.9, 0.2):
+            run_one(ledger, [value] * 9)
+        first = [trial.params for trial in ledger.trials]
+    with open_ledger(2, halving=None) as ledger:
+        assert ledger.ask() is None
+    with open_ledger(4, halving=None) as ledger:
+        for value in (0.3, 0.4):
+            run_one(ledger, [value] * 9)
+        assert [trial.params for trial in ledger.trials[:2]] == first
+        assert [trial.params for trial in ledger.trials[2:]] != first, "drawn anew, not again"
+        assert len({trial.params["x"] for trial in ledger.trials}) == 4
+
+
+def test_one_seed_gives_one_search(open_ledger, tmp_path):
+    """Two studies of one seed suggest the same, one of another seed does not."""
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / "study.journal").rename(tmp_path / name) if found else None
+        with open_ledger(14, seed=seed, max_concurrent=1, halving=None) as ledger:
+            for _ in range(14):
+                number, settings = ledger.ask()
+                for epoch in range(9):
+                    ledger.report(number, -((settings["train.x"] - 0.5) ** 2) - epoch, 0.1)
+                ledger.finish(number)
+            found.append([trial.params for trial in ledger.trials])
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_value_that_is_no_number_stops_its_trial(open_ledger):
+    with open_ledger(1) as ledger:
+        assert run_one(ledger, [math.nan] * 9) == 1
+        assert states(ledger) == ["PRUNED"]
+
+
+def test_the_sampler_is_the_promised_one(open_ledger):
+    with open_ledger(1, max_concurrent=1) as ledger:
+        alone = ledger.study.sampler
+    with open_ledger(1) as ledger:
+        several = ledger.study.sampler
+    for sampler, liar in ((alone, False), (several, True)):
+        assert isinstance(sampler, optuna.samplers.TPESampler)
+        assert (sampler._multivariate, sampler._group) == (True, True)
+        assert sampler._constant_liar == liar
