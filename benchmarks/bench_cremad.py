@@ -58,7 +58,6 @@ OPTIONS: dict[
     "can": SMALL | {"modal_dim": 32},
     "jmt": SMALL | {"modal_dim": 32},
     "mt": SMALL | {"modal_dim": 32},
-    "transformer": {"width": 32, "num_heads": 2, "num_layers": 1},
 }
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
 

@@ -77,7 +77,7 @@ STACKED = SETTINGS | {
     "schedule": {"name": "cosine", "options": {"t_max": 10}},
 }
 NUM_FOLDS = 5
-MODELS = ("concat", "lfan", "can", "transformer")
+MODELS = ("concat", "lfan", "can")
 INVERSE_PENALTIES = (1.0, 2.0, 4.0, 8.0)
 Probabilities = dict[str, NDArray[np.float64]]
 """Split (val, test) to probabilities of its utterances, [N, C]."""
@@ -137,10 +137,8 @@ def dev_score(words: Utterances, predicted_N: NDArray[np.int64]) -> float:
     return score("weighted_f1", labels(words, words.of("val")), predicted_N, len(LABELS.names))
 
 
-def sizes(model: str, streams: tuple[str, ...], width: int, kernel: int, dropout: float) -> Any:
-    """Options of a model; none that sees the future."""
-    if model == "transformer":
-        return {"width": width, "num_layers": 1, "dropout": dropout, "causal": True}
+def sizes(streams: tuple[str, ...], width: int, kernel: int, dropout: float) -> Any:
+    """Options of a model that sees no future."""
     channels = dict.fromkeys(streams, (width,))
     return {"kernel_size": kernel, "dropout": dropout, "channels": channels}
 
@@ -166,7 +164,7 @@ def of_utterances(
         job = make_job(
             arrays["train"],
             arrays["val"],
-            model=(model, sizes(model, STREAMS, 128, 1, 0.3)),
+            model=(model, sizes(STREAMS, 128, 1, 0.3)),
             settings=ALONE,
             num_classes=len(LABELS.names),
             seed=seed,
@@ -178,17 +176,13 @@ def of_utterances(
 def with_context(words: Utterances, model: str, seed: int) -> Probabilities:
     """Every dialogue a sequence of the utterances' vectors."""
     vectors = {name: words.vectors[name] for name in STREAMS} | {"speaker": words.speaker_changes()}
-    return of_dialogues(
-        words, vectors, (model, sizes(model, tuple(vectors), 128, 3, 0.5)), CONTEXT, seed
-    )
+    return of_dialogues(words, vectors, (model, sizes(tuple(vectors), 128, 3, 0.5)), CONTEXT, seed)
 
 
 def stacked(words: Utterances, model: str, seed: int) -> Probabilities:
     """Every dialogue a sequence of what models of utterances alone say."""
     vectors = {"alone": estimates(words)[seed], "speaker": words.speaker_changes()}
-    return of_dialogues(
-        words, vectors, (model, sizes(model, tuple(vectors), 32, 3, 0.2)), STACKED, seed
-    )
+    return of_dialogues(words, vectors, (model, sizes(tuple(vectors), 32, 3, 0.2)), STACKED, seed)
 
 
 @cache

@@ -32,7 +32,6 @@ from erray.models.fusion import FusionModel
 from erray.models.jmt import JMT
 from erray.models.lfan import LFAN
 from erray.models.mt import MT
-from erray.models.transformer import Transformer
 from erray.options import parse_options
 
 MODELS: dict[str, type[FusionModel]] = {
@@ -41,7 +40,6 @@ MODELS: dict[str, type[FusionModel]] = {
     "jmt": JMT,
     "mt": MT,
     "concat": Concat,
-    "transformer": Transformer,
 }
 
 

@@ -24,7 +24,6 @@ NARROW = {
     "can": {"modal_dim": 6},
     "jmt": {"modal_dim": 8},
     "mt": {"modal_dim": 8},
-    "transformer": {"width": 8, "num_heads": 2},
 }
 NUM_CLASSES = 3
 STREAM_SETS = [
@@ -32,17 +31,16 @@ STREAM_SETS = [
 ]
 TWO = ("face", "voice")  # tracing takes seconds, and more for every pair of streams
 OLD = {f"old {name}": {"fusion_axis": "published", "readout": "last"} for name in ("jmt", "mt")}
-CAUSAL = {"causal transformer": {"causal": True}}
 WITH_TCN = sorted(name for name, model in MODELS.items() if issubclass(model, TcnFusionModel))
 
-models = pytest.mark.parametrize("name", sorted([*MODELS, *CAUSAL]))
-models_and_old = pytest.mark.parametrize("name", sorted([*MODELS, *CAUSAL, *OLD]))
+models = pytest.mark.parametrize("name", sorted(MODELS))
+models_and_old = pytest.mark.parametrize("name", sorted([*MODELS, *OLD]))
 
 
 def make(name, streams=tuple(WIDTHS), **options):
     """A small model whose every weight, buffer and vector for absence is away from its default."""
     torch.manual_seed(0)
-    options = (OLD | CAUSAL).get(name, {}) | options
+    options = OLD.get(name, {}) | options
     name = name.split()[-1]
     options = {"dropout": 0.0} | NARROW.get(name, {}) | options
     if name in WITH_TCN:

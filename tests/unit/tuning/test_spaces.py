@@ -109,17 +109,11 @@ def test_every_branch_is_taken_with_its_own_parameters_alone(suggestions):
 
 
 def test_the_encoders_differ_in_width_depth_and_kernel(suggestions):
-    name, found = suggestions
-    if name == "transformer":
-        options = {(s["model.options.width"], s["model.options.num_layers"]) for _, s in found}
-    else:
-        options = {
-            (
-                tuple(next(iter(s["model.options.channels"].values()))),
-                s["model.options.kernel_size"],
-            )
-            for _, s in found
-        }
+    _, found = suggestions
+    options = {
+        (tuple(next(iter(s["model.options.channels"].values()))), s["model.options.kernel_size"])
+        for _, s in found
+    }
     assert len(options) > 8
 
 
@@ -172,7 +166,7 @@ def test_a_space_beside_the_user_is_found_before_ours(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "no search space named 'nothing'; .*can, concat, jmt, lfan, mt, transformer"),
+        ("nothing", "no search space named 'nothing'; .*can, concat, jmt, lfan, mt"),
         ("nothing.py", "no search space file nothing.py"),
     ],
 )
