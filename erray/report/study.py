@@ -11,6 +11,8 @@ from typing import Any
 
 from erray.report.charts import Chart, Dot, Line, Scale, Tick, line, number, path
 
+_STATES = ("complete", "pruned", "failed", "interrupted")
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -22,8 +24,22 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """What a parameter explains of the value; ``trials`` None: all complete ones have it."""
+
+    name: str
+    share: float
+    trials: int | None
+
+
+@dataclass(frozen=True)
 class StudyView:
-    """The study as charts and as the table of its trials, best first."""
+    """The study as charts and as the table of its trials, best first.
+
+    ``factors``: the parameter that explains most first; ``num_left_out``: parameters whose share
+    cannot be told. ``against``: the best settings against the recipe's own on test, as
+    ``study.json`` keeps it.
+    """
 
     metric: str
     counts: dict[str, int]
@@ -33,23 +49,29 @@ class StudyView:
     axes: list[Axis]
     threads: list[Line]
     rows: list[dict[str, Any]]
+    factors: list[Factor]
+    num_left_out: int
+    against: dict[str, Any] | None
 
 
 def make_study(study: dict[str, Any] | None) -> StudyView | None:
     """Draw the study; None where there is none or none of its trials is the best."""
     if study is None:
         return None
-    trials, metric = _shortened(study["trials"]), _title(study["metric"])
+    short, metric = _short_names(study["trials"]), _title(study["metric"])
+    trials = [
+        t | {"params": {short[k]: v for k, v in t["params"].items()}} for t in study["trials"]
+    ]
     valued = [trial for trial in trials if _finite(trial["value"])]
     best = next((trial for trial in valued if trial["number"] == study["best"]), None)
     if best is None:
         return None
-    counts = {s: sum(t["state"] == s for t in trials) for s in ("complete", "pruned", "failed")}
+    counts = Counter(trial["state"] for trial in trials)
     axes, threads = _parallel(valued, best, metric)
     ranked = sorted(trials, key=lambda t: -t["value"] if _finite(t["value"]) else math.inf)
     return StudyView(
         metric=metric,
-        counts={state: num for state, num in counts.items() if num},
+        counts={state: counts[state] for state in _STATES if counts[state]},
         best=best,
         history=_history(trials, best, metric),
         curves=_curves(valued, best, metric),
@@ -59,7 +81,17 @@ def make_study(study: dict[str, Any] | None) -> StudyView | None:
             trial | {"params": {k: _text(v) for k, v in trial["params"].items()}}
             for trial in ranked
         ],
+        factors=_factors(study["importance"], short),
+        num_left_out=len(study["importance"]["left_out"]),
+        against=study["against_recipe"],
     )
+
+
+def _factors(importance: dict[str, Any], short: dict[str, str]) -> list[Factor]:
+    found = [Factor(short[name], share, None) for name, share in importance["params"].items()]
+    for name, branch in importance["branches"].items():
+        found.append(Factor(short[name], branch["share"], branch["trials"]))
+    return sorted(found, key=lambda factor: (-factor.share, factor.name))
 
 
 def _history(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) -> Chart:
@@ -78,7 +110,7 @@ def _history(trials: list[dict[str, Any]], best: dict[str, Any], metric: str) ->
 
 def _dot(trial: dict[str, Any], best: dict[str, Any], x_scale: Scale, y_scale: Scale) -> Dot:
     name, state = f"trial {trial['number']}", trial["state"]
-    if not _finite(trial["value"]):  # failed: a mark on the floor of the plot
+    if not _finite(trial["value"]):  # failed before its first epoch: a mark on the floor
         return Dot(x_scale.at(trial["number"]), 0.0, state, f"{name}: {state}")
     text = f"{name}: {trial['value']:.3f}, {state} after {trial['epochs']} epochs"
     tone = "best" if trial is best else state
@@ -157,13 +189,9 @@ def _title(metric: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _shortened(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cut recipe keys to their telling part, ``train.schedule.name`` to ``schedule``, if unique."""
+def _short_names(trials: list[dict[str, Any]]) -> dict[str, str]:
+    """Recipe keys to their telling part, ``train.schedule.name`` to ``schedule``, if unique."""
     names = {name for trial in trials for name in trial["params"]}
     last = {name: name.removesuffix(".name").rsplit(".", 1)[-1] for name in names}
     counts = Counter(last.values())
-    short = {name: last[name] if counts[last[name]] == 1 else name for name in names}
-    return [
-        trial | {"params": {short[name]: value for name, value in trial["params"].items()}}
-        for trial in trials
-    ]
+    return {name: last[name] if counts[last[name]] == 1 else name for name in names}

@@ -16,6 +16,12 @@ def trial(number: int, value: float | None, **params: Any) -> dict[str, Any]:
     return head | {"params": params, "curve": curve}
 
 
+NOTHING: dict[str, Any] = {
+    "importance": {"trials": 0, "params": {}, "branches": {}, "left_out": {}},
+    "against_recipe": None,
+}
+
+
 @pytest.fixture
 def view() -> StudyView:
     trials = [
@@ -24,7 +30,7 @@ def view() -> StudyView:
         trial(2, None, **{"train.lr": 1e-2, "x.opt.name": "sgd", "fixed": 3}),
         trial(3, 0.6, **{"train.lr": 1e-2, "x.opt.name": "sgd", "fixed": 3}),
     ]
-    found = make_study({"metric": "val_weighted_f1", "trials": trials, "best": 1})
+    found = make_study(NOTHING | {"metric": "val_weighted_f1", "trials": trials, "best": 1})
     assert found is not None
     return found
 
@@ -53,14 +59,43 @@ def test_the_table_is_ranked_with_failures_last(view: StudyView) -> None:
     assert view.rows[0]["params"] == {"lr": "0.001", "opt": "adam", "fixed": "3", "sometimes": "1"}
 
 
+def test_the_most_important_setting_comes_first_under_its_short_name() -> None:
+    trials = [
+        trial(n, 0.5 + n / 10, **{"a.lr": n, "b.opt.name": "sgd", "b.m": n}) for n in range(3)
+    ]
+    importance = {
+        "trials": 3,
+        "params": {"a.lr": 0.2, "b.opt.name": 0.1},
+        "branches": {"b.m": {"share": 0.4, "trials": 2}},
+        "left_out": {"c": "too few"},
+    }
+    found = make_study(
+        {"metric": "m", "trials": trials, "best": 2, "importance": importance}
+        | {"against_recipe": {"seeds": [0]}}
+    )
+    assert found is not None
+    told = [(factor.name, factor.share, factor.trials) for factor in found.factors]
+    assert told == [("m", 0.4, 2), ("lr", 0.2, None), ("opt", 0.1, None)]
+    assert found.num_left_out == 1
+    assert found.against == {"seeds": [0]}
+
+
+def test_interrupted_trials_are_counted_apart() -> None:
+    lost = trial(1, None) | {"state": "interrupted", "reason": "the driver ended"}
+    found = make_study(NOTHING | {"metric": "m", "trials": [trial(0, 0.4), lost], "best": 0})
+    assert found is not None
+    assert found.counts == {"complete": 1, "interrupted": 1}
+    assert [dot.tone for dot in found.history.dots] == ["best", "interrupted"]
+
+
 def test_no_study_no_section() -> None:
     assert make_study(None) is None
-    assert make_study({"metric": "m", "trials": [trial(0, None)], "best": None}) is None
+    assert make_study(NOTHING | {"metric": "m", "trials": [trial(0, None)], "best": None}) is None
 
 
 def test_a_trial_whose_curve_diverged_has_no_line() -> None:
     diverged = trial(1, 0.2) | {"curve": [math.nan, math.nan]}
-    found = make_study({"metric": "m", "trials": [trial(0, 0.4), diverged], "best": 0})
+    found = make_study(NOTHING | {"metric": "m", "trials": [trial(0, 0.4), diverged], "best": 0})
     assert found is not None and found.curves is not None
     assert [line.name for line in found.curves.lines] == ["trial 0"]
 
