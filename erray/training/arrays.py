@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +41,9 @@ class FeatureArrays:
 
     folder: Path
 
-    def __reduce__(self) -> tuple[type[FeatureArrays], tuple[Path]]:
+    def __getstate__(self) -> dict[str, Any]:
         # what was mapped here must not travel: a worker maps the files of its own node
-        return FeatureArrays, (self.folder,)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def clips(self) -> list[ClipPlace]:
