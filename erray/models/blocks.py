@@ -63,6 +63,24 @@ class CausalConv1d(nn.Module):
         return hidden_BCT + F.conv1d(mask_B1T, absence.seen_by(weight), dilation=self.dilation)
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout, whose mask on the CPU comes four elements to a random word.
+
+    torch draws a number for each element, which is 6 % of LFAN's training step; this takes 40 % of
+    that. The rate is ``p`` to the nearest 2^-16.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        compiled = torch.compiler.is_compiling()
+        if not self.training or self.p in (0, 1) or x.device.type != "cpu" or compiled:
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        # uniform in [-2^15, 2^15)
+        numbers = words.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = numbers >= round(self.p * 2**16) - 2**15
+        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+
+
 class TemporalBlock(nn.Module):
     """Two weight-normed causal convolutions and a residual path (Bai et al., arXiv 1803.01271)."""
 
@@ -79,7 +97,7 @@ class TemporalBlock(nn.Module):
         size = {"kernel_size": kernel_size, "dilation": dilation}
         self.conv1 = CausalConv1d(in_channels, out_channels, **size)
         self.conv2 = CausalConv1d(out_channels, out_channels, **size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         same = in_channels == out_channels
         self.downsample = None if same else nn.Conv1d(in_channels, out_channels, 1)
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from erray.models.blocks import TCN, AbsentVector, CausalConv1d, MaskedBatchNorm1d, Normaliser
+from erray.models.blocks import (
+    TCN,
+    AbsentVector,
+    CausalConv1d,
+    Dropout,
+    MaskedBatchNorm1d,
+    Normaliser,
+)
 
 shapes_BCT = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9)).filter(
     lambda shape: shape[0] * shape[2] > 1
@@ -220,3 +227,31 @@ def test_absent_vector_starts_at_zero():
     x_BTD[0, 0] = 1
     filled = absent(x_BTD, torch.tensor([[True, False]]))
     assert filled.tolist() == [[[1, 1, 1], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.37, 0.5])
+def test_dropout_keeps_its_share_and_the_mean(rate):
+    torch.manual_seed(0)
+    num = 1_000_003  # no multiple of four
+    x = torch.ones(num, requires_grad=True)
+    out = Dropout(rate)(x)
+    kept = out != 0
+    # five standard deviations of a binomial share
+    assert abs(float(kept.double().mean()) - (1 - rate)) < 5 * (rate * (1 - rate) / num) ** 0.5
+    torch.testing.assert_close(out[kept], torch.full_like(out[kept], 1 / (1 - rate)))
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())
+    neighbours = (kept[:-1] & kept[1:]).double().mean()
+    assert abs(float(neighbours) - (1 - rate) ** 2) < 3e-3, "elements of one word are independent"
+
+
+def test_dropout_follows_torchs_seed_and_is_nothing_in_eval():
+    x, dropout = torch.rand(3, 5, 7), Dropout(0.4)
+    torch.manual_seed(3)
+    first = dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(dropout(x), first)
+    assert dropout.eval()(x) is x or torch.equal(dropout(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.count_nonzero(Dropout(1.0)(x)) == 0
