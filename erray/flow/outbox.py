@@ -15,6 +15,7 @@ from typing import Any
 
 from erray.registry import Registry
 from erray.run_record import without_credentials
+from erray.store import write_json
 from erray.training.runs import TrainingRun
 
 
@@ -39,7 +40,7 @@ class Outbox:
             "store": without_credentials(self.registry.uri),
             "started": None,
         }
-        _write(self._folder / f"{name.replace('/', '--')}.json", entry)
+        write_json(self._folder / f"{name.replace('/', '--')}.json", entry)
 
     def waiting(self) -> list[Path]:
         """The entries' files."""
@@ -69,22 +70,15 @@ class Outbox:
         if entry["started"] is not None:
             registry.discard(entry["started"])
         run_id = registry.start_run(run.name, parent=entry["parent"], tags=entry["tags"])
-        _write(path, {**entry, "started": run_id})
+        write_json(path, {**entry, "started": run_id})
         registry.log_params(run_id, entry["params"])
         registry.log_metrics(run_id, run.history()["epochs"])
         registry.log_folder(run_id, run.model, "model")
         registry.log_file(run_id, run.folder / "history.json")
         registry.finish(run_id)
-        run.tracking.write_text(json.dumps({"run_id": run_id, "uri": store}), encoding="utf-8")
+        write_json(run.tracking, {"run_id": run_id, "uri": store})
         path.unlink()
 
     @property
     def _folder(self) -> Path:
         return self.out / "outbox"
-
-
-def _write(path: Path, entry: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(entry), encoding="utf-8")
-    temporary.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from erray.flow.context import Flow
 from erray.flow.spread import Answers, answers, pooled, scores, spread
 from erray.flow.train import keep, scored_splits
 from erray.ray_session import ray_session
+from erray.store import write_json
 from erray.training.fanout import train_each
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
@@ -54,7 +54,7 @@ def repeat_step(flow: Flow) -> dict[str, Any]:
         _train(repetitions, parent)
         result = _result(flow, repetitions)
         path = flow.out / FILE_NAME
-        path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        write_json(path, result)
         flow.registry.log_metrics(parent, [_tracked(result["spread"])])
         flow.registry.log_file(parent, path)
     return result

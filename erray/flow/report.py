@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +13,7 @@ from erray.metrics import METRICS
 from erray.report.build import build_report
 from erray.report.sources import ABLATION_FILE
 from erray.statistics import Resamples
+from erray.store import write_json
 from erray.training.runs import TrainingRun
 
 
@@ -49,7 +49,7 @@ def ablation(flow: Flow, runs: Mapping[str, TrainingRun]) -> dict[str, Any]:
     rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
     result = {"streams": list(recipe.streams), "subsets": rows}
     path = flow.out / ABLATION_FILE
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(path, result)
     return result
 
 

@@ -14,6 +14,7 @@ from erray.flow.repeat import fold_flows
 from erray.flow.train import keep, scored_splits, summary, track
 from erray.ray_session import ray_session
 from erray.run_record import without_credentials
+from erray.store import write_json
 from erray.training.fanout import train_each
 from erray.training.job import TrainJob
 from erray.tuning import Study, search, trial_job
@@ -47,8 +48,7 @@ def tune_step(flow: Flow) -> dict[str, Any]:
             against["test_was_searched"] = _test_was_searched(flow, jobs)
             flow.registry.log_metrics(parent, [_tracked(against)])
         path = folder / FILE_NAME
-        text = json.dumps(asdict(study) | {"against_recipe": against}, indent=1)
-        path.write_text(text, encoding="utf-8")
+        write_json(path, asdict(study) | {"against_recipe": against})
         flow.registry.log_file(parent, path)
         _track_trials(flow, study, parent)
     return {
@@ -113,7 +113,7 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
         job = trial_job(flow.recipe, base, trial["settings"] or {})
         track(flow, f"trial {trial['number']} ({trial['state']})", job, rows, parent)
         sent.append(trial["number"])
-        path.write_text(json.dumps(store | {"trials": sent}), encoding="utf-8")
+        write_json(path, store | {"trials": sent})
 
 
 def _sent(path: Path, store: dict[str, str]) -> list[int]:

@@ -8,7 +8,6 @@ splits it was scored on), ``state.pt`` (to resume from; its job's fingerprint sa
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from erray.metrics import clip_logits
 from erray.models.fusion import FusionModel
 from erray.records import PREDICTION_SCHEMA
 from erray.scoring import prediction_row
-from erray.store import Table
+from erray.store import Table, write_json
 from erray.training.arrays import FeatureArrays
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
@@ -171,7 +170,7 @@ def finish_run(
         part.predictions.replace(
             _rows(found, splits, logits, name=part.full_name, version=job.fingerprint)
         )
-        _write_json(
+        write_json(
             part.folder / "history.json",
             {
                 "job": job.fingerprint,
@@ -238,9 +237,3 @@ def _rows(
         for split, arrays in splits.items()
         for i, (place, logits_TC) in enumerate(zip(arrays.clips, logits[split], strict=True))
     ]
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    temporary.replace(path)
