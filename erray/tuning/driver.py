@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import RayTaskError
 from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -144,14 +145,15 @@ class _LedgerScheduler(_Forgetful, FIFOScheduler):
 
 def _reason(trial: Trial) -> str:
     """Why a trial failed, in one line."""
-    error = trial.get_pickled_error()
+    # Ray's own readers look where these files are copied to later
+    pickled, written = trial.pickled_error_file, trial.error_file
+    error = pickle.loads(Path(pickled).read_bytes()) if pickled else None
     if isinstance(error, RayTaskError):
         cause = error.cause
         text = str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {cause}"
-    elif isinstance(error, OutOfMemoryError):
-        text = f"out of memory: {error}"
     elif error is not None:
         text = f"the trial's process ended: {error}"
-    else:
-        text = str(trial.get_error())
+    else:  # out of memory, as Ray sees it, below a line with the time
+        assert written is not None
+        text = Path(written).read_text(encoding="utf-8").split("\n", 1)[1]
     return " ".join(text.split())[:_MAX_REASON_CHARS]
