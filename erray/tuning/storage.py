@@ -82,8 +82,9 @@ def _database(url: str, name: str) -> Iterator[Storage]:
             f"tune.storage {shown} cannot be opened: {reason}; start the server, or set "
             f"tune.storage to null for a file"
         ) from None
-    # held by this connection alone: the server drops it with the driver
+    # held by this connection alone: the server drops it with the driver, or at the end of the block
     with storage.engine.connect() as connection:
+        connection.detach()  # else the pool would keep it open, and locked
         lock = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
         if not connection.execute(lock, {"key": int(name[:15], 16)}).scalar():
             raise UserError(
