@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -86,3 +87,26 @@ def test_a_trial_that_raises_has_failed_with_its_reason_and_the_others_go_on(
         ("COMPLETE", None),
         ("COMPLETE", None),
     ]
+
+
+class Sleeping:
+    """A trial that Ray looks at the memory of many times before it would end."""
+
+    def __call__(self, settings: Mapping[str, Any]) -> Iterator[Epoch]:
+        yield Epoch(0.5, 0.1)
+        time.sleep(120)
+
+
+def test_trials_that_ray_ends_for_want_of_memory_have_failed_with_that_reason(
+    open_ledger: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # any machine has more in use than that: every trial is ended
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    with ray_session(num_cpus=2), open_ledger(2, epochs=2, halving=None) as ledger:
+        slots = Slots(max_concurrent=2, cpus=1, gpus=0)
+        run_trials(ledger, Sleeping(), slots=slots, folder=tmp_path / "ray")
+        assert [trial.state.name for trial in ledger.trials] == ["FAIL", "FAIL"]
+        for trial in ledger.trials:
+            reason = trial.user_attrs[REASON]
+            assert "killed due to the node running low on memory" in reason
+            assert "\n" not in reason and not reason.startswith("Failure #")
