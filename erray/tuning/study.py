@@ -129,7 +129,7 @@ def _shares(trials: Sequence[FrozenTrial], names: list[str], seed: int) -> dict[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = FanovaImportanceEvaluator(seed=seed)
-        found = get_param_importances(study, evaluator=evaluator, params=names)
+        found = get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
     return {name: float(share) for name, share in found.items()}
 
 

@@ -79,7 +79,8 @@ def test_importance_finds_the_parameter_that_matters(open_ledger):
     assert importance == again.importance
     assert set(importance["params"]) == {"matters", "noise", "branch"}
     assert importance["params"]["matters"] > 3 * importance["params"]["noise"]
-    assert sum(importance["params"].values()) == pytest.approx(1)
+    # what two of them explain only together is neither's
+    assert 0.9 < sum(importance["params"].values()) < 1
     num_inner = sum("inner" in trial["params"] for trial in found.trials)
     assert importance["branches"]["inner"]["trials"] == num_inner < 40
     assert importance["left_out"] == {} and importance["trials"] == 40
