@@ -138,7 +138,8 @@ def git_commit(folder: Path) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Replace the user and password of every URL in ``text`` by ``***``."""
+    """Replace the user and password of every URL in ``text``, its query too, by ``***``."""
+    text = re.sub(r"(?<=password=)[^&\s\"']+", "***", text)
     return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 

@@ -84,6 +84,8 @@ def test_credentials_go_and_the_rest_stays(user, password, host):
 
 def test_a_password_that_holds_an_at_sign_is_masked_whole():
     assert without_credentials("http://u:p@ss@host/x") == "http://***@host/x"
+    asked = without_credentials("postgresql://h/db?password=S%40c&user=u")
+    assert asked == "postgresql://h/db?password=***&user=u"
 
 
 def test_the_home_is_absolute_and_follows_the_variable(tmp_path, monkeypatch):
