@@ -77,8 +77,9 @@ class Dropout(nn.Dropout):
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         # uniform in [-2^15, 2^15)
         numbers = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = numbers >= round(self.p * 2**16) - 2**15
-        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+        dropped = min(round(self.p * 2**16), 2**16 - 1)
+        kept = numbers >= dropped - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 class TemporalBlock(nn.Module):

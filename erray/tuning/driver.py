@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.execution import class_cache
@@ -59,6 +60,25 @@ class Slots:
     gpus: float
 
 
+def require_room(slots: Slots) -> None:
+    """See that a trial fits a node; a cluster that others feed may get one, so it may wait.
+
+    Raises:
+        UserError: no node of a Ray of this process's own has what a trial asks for.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(n.get("CPU", 0) >= slots.cpus and n.get("GPU", 0) >= slots.gpus for n in nodes):
+        return
+    most = max(((n.get("GPU", 0), n.get("CPU", 0)) for n in nodes), default=(0, 0))
+    found = (
+        f"a trial asks for {slots.cpus:g} CPUs and {slots.gpus:g} GPUs of a node, the largest has "
+        f"{most[1]:g} and {most[0]:g}"
+    )
+    if not os.environ.get("RAY_ADDRESS"):
+        raise UserError(f"{found}: lower tune.cpus_per_trial or tune.gpus_per_trial")
+    logging.getLogger(__name__).warning("%s: the search waits until one joins", found)
+
+
 def run_trials(ledger: Ledger, objective: Objective, *, slots: Slots, folder: Path) -> None:
     """Run trials on the connected cluster until the ledger wants no more.
 
@@ -66,7 +86,11 @@ def run_trials(ledger: Ledger, objective: Objective, *, slots: Slots, folder: Pa
 
     Args:
         folder: for what Ray Tune writes; what an earlier search left there is removed.
+
+    Raises:
+        UserError: as :func:`require_room` does.
     """
+    require_room(slots)
     os.environ.update(_ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,9 @@ from erray.errors import UserError
 SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
 """Names of a trial's user attributes."""
 
+_QUEUED = "fixed_params"
+"""Optuna's own attribute of a trial that was queued: its parameters."""
+
 Suggest = Callable[[optuna.Trial], dict[str, Any]]
 """Asks a trial for its parameters; returns recipe keys and values.
 
@@ -142,10 +145,14 @@ class Ledger:
 
     def _settle_stale(self) -> None:
         """Fail what an earlier driver left running; its settings are the next to be tried."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        queued = [trial.system_attrs.get(_QUEUED) for trial in waiting]
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if INTERRUPTED not in trial.user_attrs:  # else a driver ended within these lines
-                if SETTINGS in trial.user_attrs:
-                    self.study.enqueue_trial(trial.params)
+                whole = SETTINGS in trial.user_attrs
+                params = trial.params if whole else trial.system_attrs.get(_QUEUED)
+                if params and params not in queued:
+                    self.study.enqueue_trial(params)
                 self._note(trial, REASON, "the search's driver ended before the trial")
                 self._note(trial, INTERRUPTED, True)
             self.study.tell(trial.number, state=TrialState.FAIL)

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from erray.errors import UserError
-from erray.tuning.ledger import INTERRUPTED, REASON, SECONDS, SETTINGS, Halving
+from erray.tuning.ledger import INTERRUPTED, REASON, SECONDS, SETTINGS, Halving, Ledger
 
 
 def run_one(ledger, curve, *, seconds=0.5):
@@ -197,3 +197,34 @@ def test_the_sampler_is_the_promised_one(open_ledger):
         assert isinstance(sampler, optuna.samplers.TPESampler)
         assert (sampler._multivariate, sampler._group) == (True, True)
         assert sampler._constant_liar == liar
+
+
+def test_settings_are_queued_once_whenever_the_driver_ends(open_ledger, monkeypatch):
+    with open_ledger(3) as ledger:
+        ledger.ask()
+        (lost,) = (trial.params for trial in ledger.trials)
+
+    def ends(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_note", ends)  # after the settings are queued
+        with pytest.raises(KeyboardInterrupt), open_ledger(3):
+            pass
+    with open_ledger(3) as ledger:
+        while ledger.ask() is not None:
+            pass
+        tried = [t.params for t in ledger.trials if INTERRUPTED not in t.user_attrs]
+    assert len(tried) == 3
+    assert tried.count(lost) == 1
+
+
+def test_queued_settings_are_tried_again_when_the_driver_ends_before_they_are(open_ledger):
+    with open_ledger(2) as ledger:
+        ledger.ask()
+        (lost,) = (trial.params for trial in ledger.trials)
+    with open_ledger(2) as ledger:
+        ledger.study.ask()  # the queued one; the driver ends before its settings are noted
+    with open_ledger(2) as ledger:
+        ledger.ask()
+        assert ledger.trials[-1].params == lost
