@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from erray.config import Recipe, fingerprint
 from erray.corpora import CorpusClips
 from erray.corpora.check import check_corpus
 from erray.corpora.findings import Finding
+from erray.credentials import masked, without_credentials
 from erray.errors import UserError
 from erray.extraction import NoProgress, Progress
 from erray.flow.corpus import recipe_corpus
@@ -21,7 +24,7 @@ from erray.labels import LabelSet
 from erray.plan import Plan
 from erray.records import Clip
 from erray.registry import Registry
-from erray.run_record import RunRecord, git_commit, masked, without_credentials
+from erray.run_record import RunRecord, git_commit
 from erray.store import RunFolder
 from erray.training.arrays import FeatureArrays
 from erray.training.ingest import build_arrays
@@ -30,6 +33,7 @@ from erray.training.runs import TrainingRun
 
 FUSION, TUNED = "fusion", "tuned"
 VAL = "val"
+STUDY_FILE = "study.json"
 
 
 def say_nothing(text: str) -> None:
@@ -130,6 +134,26 @@ class Flow:
             settings=self.recipe.train,
             seed=self.recipe.seed,
         )
+
+    @property
+    def study_file(self) -> Path:
+        """Where a search keeps what it found (see :func:`erray.flow.tune.tune_step`)."""
+        return self.out / "tune" / STUDY_FILE
+
+    def study(self) -> dict[str, Any]:
+        """What a search of this very recipe found, empty without one.
+
+        An earlier recipe of the same folder may have had other streams, data or another score.
+        """
+        if not self.study_file.is_file():
+            return {}
+        found: dict[str, Any] = json.loads(self.study_file.read_text(encoding="utf-8"))
+        return found if found.get("recipe_job") == self.job().fingerprint else {}
+
+    def test_was_searched(self, run: TrainingRun) -> bool:
+        """The run is of settings that a search chose by clips of test, as folds let it."""
+        against = self.study().get("against_recipe") if run.name == TUNED else None
+        return against is not None and bool(against["test_was_searched"])
 
     @cached_property
     def data_fingerprint(self) -> str:

@@ -11,7 +11,7 @@ from erray.encoders import ENCODERS
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import RunScores, score_run
 from erray.flow.context import Flow
-from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, SPLIT_MEANINGS
+from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, split_meanings
 from erray.statistics import Interval
 
 _SCORED = ("val", "test")
@@ -25,12 +25,14 @@ def model_card(
     *,
     num_parameters: int,
     origin: str,
+    test_was_searched: bool,
 ) -> str:
     """Return the card as Markdown.
 
     Args:
         rows: predictions of the splits that the model was scored on.
         origin: where the weights come from.
+        test_was_searched: a search over folds chose the settings by clips of test, too.
     """
     return "\n".join(
         [
@@ -40,7 +42,9 @@ def model_card(
             *_section(
                 "Data", _data(flow) if rows else ["Not known: the model was trained elsewhere."]
             ),
-            *_section("Scores", _scores(flow, rows)),
+            *_section(
+                "Scores", _scores(flow, rows, split_meanings(test_was_searched=test_was_searched))
+            ),
             *_section("Intended use", _bullets(INTENDED_USES)),
             *_section(
                 "Not intended, and in part forbidden", _bullets(map(_marked, FORBIDDEN_USES))
@@ -119,7 +123,9 @@ def _data(flow: Flow) -> list[str]:
     ]
 
 
-def _scores(flow: Flow, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _scores(
+    flow: Flow, rows: Sequence[Mapping[str, Any]], meanings: Mapping[str, str]
+) -> list[str]:
     lines: list[str] = []
     for split in _SCORED:
         clips = LabelledClips.from_rows(row for row in rows if row["split"] == split)
@@ -127,7 +133,7 @@ def _scores(flow: Flow, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             scores = score_run(
                 clips, num_bootstrap=flow.recipe.report.num_bootstrap, seed=flow.recipe.seed
             )
-            about = f"{_counts(scores)}; {SPLIT_MEANINGS[split]}."
+            about = f"{_counts(scores)}; {meanings[split]}."
             lines += [f"### {split}", "", about, "", *_both(scores), ""]
     if not lines:
         return ["Not measured: the model was trained elsewhere."]

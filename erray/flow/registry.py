@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.evaluation.comparison import Comparison, compare, require_same_clips
 from erray.flow.context import FUSION, TUNED, VAL, Flow
 from erray.flow.train import chosen_epoch
 from erray.flow.version_folder import val_clips, write_version
 from erray.registry import BACK, BETTER, FIRST, FORCED, Move, Registry, Version
-from erray.run_record import without_credentials
 from erray.training.runs import TrainingRun
 
 LEVEL = 0.05
@@ -42,13 +42,14 @@ class Decision:
 def register_step(flow: Flow) -> dict[str, str]:
     """Make the run that val prefers (the fusion or the tuned one) a version; promote if better.
 
-    A run that is registered already is not registered again.
+    A run that another recipe left in the folder is no candidate; one that is registered already is
+    not registered again.
 
     Returns:
         ``name``, ``version``, ``run`` and ``job`` of the registered model.
     """
-    candidates = [flow.run(name) for name in (FUSION, TUNED) if flow.run(name).history()]
-    best = max(candidates, key=lambda run: run.history()["best_metric"])  # a tie keeps the fusion
+    # a tie keeps the fusion
+    best = max(_candidates(flow), key=lambda run: run.history()["best_metric"])
     job, known, tracking = best.history()["job"], flow.record.model, flow.recipe.tracking
     if known is not None and (known["job"], known["name"]) == (job, tracking.model_name):
         return known
@@ -214,6 +215,12 @@ def describe_run(registry: Registry, run_id: str) -> dict[str, Any]:
         "run": asdict(registry.run_facts(run_id)),
         "versions": [asdict(version) for version in versions],
     }
+
+
+def _candidates(flow: Flow) -> list[TrainingRun]:
+    """The finished ones of the recipe's own run and of what a search of this recipe found."""
+    jobs = {FUSION: flow.job().fingerprint, TUNED: flow.study().get("tuned_job")}
+    return [flow.run(n) for n, job in jobs.items() if job is not None and flow.run(n).holds(job)]
 
 
 def _verdict(

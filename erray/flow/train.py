@@ -106,11 +106,19 @@ def keep(
 
 
 def track(
-    flow: Flow, name: str, job: TrainJob, history: Sequence[Mapping[str, float]], parent: str
+    flow: Flow,
+    name: str,
+    job: TrainJob,
+    history: Sequence[Mapping[str, float]],
+    parent: str,
+    *,
+    more_tags: Mapping[str, str],
+    failed: bool,
 ) -> None:
-    """Log a training run that leaves no model: settings, metrics per epoch."""
-    params, tags = _facts(flow, job)
-    with flow.registry.run(name, parent=parent, params=params, tags=tags) as run_id:
+    """Log a training run that leaves no model: settings, metrics per epoch, how it ended."""
+    params, facts = _facts(flow, job)
+    tags = {**facts, **more_tags}
+    with flow.registry.run(name, parent=parent, params=params, tags=tags, failed=failed) as run_id:
         flow.registry.log_metrics(run_id, history)
 
 

@@ -8,18 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from erray.credentials import without_credentials
 from erray.flow.contest import Contender, contest
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.flow.repeat import fold_flows
 from erray.flow.train import keep, scored_splits, summary, track
 from erray.ray_session import ray_session
-from erray.run_record import without_credentials
 from erray.store import write_json
 from erray.training.fanout import train_each
 from erray.training.job import TrainJob
-from erray.tuning import Study, search, trial_job
+from erray.tuning import FAILED, INTERRUPTED, Study, search, trial_job
 
-FILE_NAME = "study.json"
 _TRACKED = "tracked.json"
 
 
@@ -47,9 +46,8 @@ def tune_step(flow: Flow) -> dict[str, Any]:
         if against is not None:
             against["test_was_searched"] = _test_was_searched(flow, jobs)
             flow.registry.log_metrics(parent, [_tracked(against)])
-        path = folder / FILE_NAME
-        write_json(path, asdict(study) | {"against_recipe": against})
-        flow.registry.log_file(parent, path)
+        write_json(flow.study_file, asdict(study) | _jobs(flow) | {"against_recipe": against})
+        flow.registry.log_file(parent, flow.study_file)
         _track_trials(flow, study, parent)
     return {
         "trials": study.counts,
@@ -72,6 +70,11 @@ def _contenders(flow: Flow, study: Study) -> list[Contender]:
         run = fusion if fusion.is_finished(own) else flow.run(f"tune/recipe-seed{seed}")
         found.append(Contender("recipe", seed, own, run))
     return found
+
+
+def _jobs(flow: Flow) -> dict[str, str]:
+    """Fingerprints of the recipe's own job and of that of ``tuned``: whose search this was."""
+    return {"recipe_job": flow.job().fingerprint, "tuned_job": flow.run(TUNED).history()["job"]}
 
 
 def _train(flow: Flow, contenders: Sequence[Contender], parent: str) -> None:
@@ -111,7 +114,12 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
         rows = [{"epoch": i, study.metric: value} for i, value in enumerate(trial["curve"])]
         # settings that are no recipe have no job of their own: the reason says what was wrong
         job = trial_job(flow.recipe, base, trial["settings"] or {})
-        track(flow, f"trial {trial['number']} ({trial['state']})", job, rows, parent)
+        tags = {"erray.trial.state": trial["state"]}
+        if trial["reason"] is not None:
+            tags["erray.trial.reason"] = without_credentials(trial["reason"])
+        name = f"trial {trial['number']} ({trial['state']})"
+        failed = trial["state"] in (FAILED, INTERRUPTED)
+        track(flow, name, job, rows, parent, more_tags=tags, failed=failed)
         sent.append(trial["number"])
         write_json(path, store | {"trials": sent})
 

@@ -49,7 +49,14 @@ def write_version(
     schema = json.dumps(input_schema(description, flow.plan.modalities), indent=2)
     (folder / INPUT_SCHEMA).write_text(schema + "\n", encoding="utf-8")
     rows = [] if run is None else run.predictions.read().to_pylist()
-    card = model_card(flow, description, rows, num_parameters=num_parameters, origin=origin)
+    card = model_card(
+        flow,
+        description,
+        rows,
+        num_parameters=num_parameters,
+        origin=origin,
+        test_was_searched=run is not None and flow.test_was_searched(run),
+    )
     (folder / CARD).write_text(card, encoding="utf-8")
     val = [row for row in rows if row["split"] == VAL and row["label"] is not None]
     if val:

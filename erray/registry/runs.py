@@ -17,6 +17,7 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.registry.connection import (
     RETRY_PAUSE_S,
@@ -25,7 +26,6 @@ from erray.registry.connection import (
     is_outage,
     one_line,
 )
-from erray.run_record import without_credentials
 
 _log = logging.getLogger(__name__)
 
@@ -93,15 +93,20 @@ class Runs:
         parent: str | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
+        failed: bool = False,
     ) -> Iterator[str]:
-        """Open a run for the block; it ends FAILED when the block raises."""
+        """Open a run for the block; it ends FAILED when the block raises.
+
+        Args:
+            failed: what the block tells of has failed: the run ends FAILED in any case.
+        """
         run_id = self.start_run(name, parent=parent, params=params, tags=tags)
         try:
             yield run_id
         except BaseException:
             self.finish(run_id, failed=True)
             raise
-        self.finish(run_id)
+        self.finish(run_id, failed=failed)
 
     def log_metrics(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Log ``rows``, one step each: the step is the row's ``epoch`` (0 without one).

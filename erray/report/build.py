@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from erray import __version__
 from erray.calibration import NUM_BINS
 from erray.config import Recipe
+from erray.credentials import masked
 from erray.evaluation.clips import LabelledClips
 from erray.plan import Plan
 from erray.report import card
@@ -46,7 +47,6 @@ from erray.report.study import make_study
 from erray.report.tables import Tables
 from erray.report.thumbnails import fill_slots
 from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
-from erray.run_record import masked
 from erray.store import RunFolder
 
 _CHALLENGE_TIMELINES = 4
@@ -133,7 +133,9 @@ def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]
         "challenge_timelines": [_timeline(p, tables) for p in unlabelled],
         "submission": data.submission,
         "quality": assess(data, tables, _SPLITS),
-        "split_facts": card.split_facts(data.clips.values()),
+        "split_facts": card.split_facts(
+            data.clips.values(), test_was_searched=data.test_was_searched
+        ),
     }
 
 

@@ -44,6 +44,11 @@ SPLIT_MEANINGS = {
     "val": "val chose the epoch and the settings: its scores are optimistic",
     "test": "chosen on nothing: the test split was scored once, when the weights stood",
 }
+SEARCHED_TEST = (
+    "not unseen: the settings were searched over folds, and clips of it were train or val of other "
+    "folds: its scores are optimistic"
+)
+"""What test was for in place of the above, where a search chose the settings by clips of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,18 @@ class SplitFacts:
     meaning: str
 
 
-def split_facts(clips: Iterable[Clip]) -> list[SplitFacts]:
+def split_meanings(*, test_was_searched: bool) -> dict[str, str]:
+    """What each split was for, of a model whose settings were searched with test or without."""
+    return SPLIT_MEANINGS | ({"test": SEARCHED_TEST} if test_was_searched else {})
+
+
+def split_facts(clips: Iterable[Clip], *, test_was_searched: bool) -> list[SplitFacts]:
     """Count the labelled clips of the splits that a model is made and measured with."""
+    meanings = split_meanings(test_was_searched=test_was_searched)
     labelled = [clip for clip in clips if clip.label is not None]
-    of_split = {s: [clip for clip in labelled if clip.split == s] for s in SPLIT_MEANINGS}
+    of_split = {s: [clip for clip in labelled if clip.split == s] for s in meanings}
     return [
-        SplitFacts(split, len(part), len({clip.group for clip in part}), SPLIT_MEANINGS[split])
+        SplitFacts(split, len(part), len({clip.group for clip in part}), meanings[split])
         for split, part in of_split.items()
         if part
     ]

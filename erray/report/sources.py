@@ -97,6 +97,12 @@ class RunData:
         return run if run in self.test else FUSION
 
     @property
+    def test_was_searched(self) -> bool:
+        """A search over folds chose the main run's settings by clips of test, too."""
+        against = self.study["against_recipe"] if self.study and self.main == TUNED else None
+        return against is not None and bool(against["test_was_searched"])
+
+    @property
     def shown(self) -> list[ClipPrediction]:
         """Test predictions of the main run, by clip id."""
         return self.test[self.main]
@@ -108,12 +114,14 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
     Args:
         folder: of the run.
         streams: of the recipe; each may have a run of its own. A folder that an older recipe left
-            behind is none of them.
+            behind is none of them, nor are a study and its ``tuned`` run of another recipe.
 
     Raises:
         UserError: no test predictions of the fused model, or runs that cover other test clips.
     """
-    runs = [name for name in (FUSION, TUNED, *streams) if exists(folder.path("training", name))]
+    study = _study(folder)
+    tuned = [TUNED] if study is not None and study["tuned_job"] == _job(folder, TUNED) else []
+    runs = [n for n in (FUSION, *tuned, *streams) if exists(folder.path("training", n))]
     test = {name: _test_rows(folder, name) for name in runs}
     if not test.get(FUSION):
         raise UserError(
@@ -135,7 +143,7 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
         histories={name: history for name, history in histories.items() if history},
         # a model from before there were temperatures has none
         temperatures={n: model.get("temperature", 1.0) for n, model in models.items() if model},
-        study=read_json(folder.path("tune", "study.json")),
+        study=study,
         ablation=read_json(folder.path(ABLATION_FILE)),
         status=_by_clip(folder.status.latest(columns=_STATUS_COLUMNS + _PLACE_COLUMNS)),
         rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)),
@@ -156,6 +164,19 @@ def exists(path: str) -> bool:
     """Whether there is a file or a folder."""
     fs, root = fsspec.core.url_to_fs(path)
     return bool(fs.exists(root))
+
+
+def _study(folder: RunFolder) -> dict[str, Any] | None:
+    """What a search found, where it was of the recipe that trained fusion; None elsewhere."""
+    study, job = read_json(folder.path("tune", "study.json")), _job(folder, FUSION)
+    same = study is not None and job is not None and study.get("recipe_job") == job
+    return study if same else None
+
+
+def _job(folder: RunFolder, run: str) -> str | None:
+    """Fingerprint of the job that a finished training run is the result of."""
+    history = read_json(folder.path("training", run, "history.json"))
+    return None if history is None else history["job"]
 
 
 def _test_rows(folder: RunFolder, run: str) -> list[ClipPrediction]:

@@ -87,7 +87,11 @@ class TrainingRun:
 
     def is_finished(self, job: TrainJob) -> bool:
         """The run holds the result of exactly this job, and it was tracked."""
-        return self.history().get("job") == job.fingerprint and self.tracking.is_file()
+        return self.holds(job.fingerprint)
+
+    def holds(self, fingerprint: str) -> bool:
+        """As :meth:`is_finished`, of the job with this fingerprint."""
+        return self.history().get("job") == fingerprint and self.tracking.is_file()
 
 
 def train_in_process(

@@ -108,6 +108,13 @@ def test_a_run_that_raises_is_marked_failed(registry, client):
     assert client.get_run(run_id).info.status == "FAILED"
 
 
+def test_what_failed_elsewhere_is_marked_failed(registry, client):
+    with registry.run("trial", tags={"erray.trial.reason": "no room"}, failed=True) as run_id:
+        assert client.get_run(run_id).info.status == "RUNNING"
+    assert client.get_run(run_id).info.status == "FAILED"
+    assert registry.run_facts(run_id).tags == {"erray.trial.reason": "no room"}
+
+
 def test_files_arrive_in_the_local_artifact_folder(registry, client, checkpoint, tmp_path, home):
     with registry.run("files") as run_id:
         registry.log_file(run_id, checkpoint / "model.json", "notes")

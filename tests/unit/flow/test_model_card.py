@@ -11,7 +11,7 @@ from erray.config import parse_recipe
 from erray.flow.context import Flow
 from erray.flow.model_card import model_card
 from erray.labels import CEXPR_8
-from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, SPLIT_MEANINGS
+from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, SEARCHED_TEST, SPLIT_MEANINGS
 from tests.unit.evaluation.made_up import made_up_rows
 
 ETHICS = Path(__file__).parents[3] / "docs" / "ethics.md"
@@ -61,7 +61,14 @@ def description(flow: Flow) -> ModelDescription:
 
 def test_a_card_says_on_what_it_was_trained_and_how_good_it_is(flow, description):
     rows = made_up_rows(1, skill=3.0)
-    card = model_card(flow, description, rows, num_parameters=12345, origin="trained here")
+    card = model_card(
+        flow,
+        description,
+        rows,
+        num_parameters=12345,
+        origin="trained here",
+        test_was_searched=False,
+    )
     assert "| groups | 2 | 2 | 2 |" in card and "12,345 parameters, trained here" in card
     assert f"60 labelled clips in 20 groups; {SPLIT_MEANINGS['test']}." in card
     right = accuracy_score([r["label"] for r in rows], [r["predicted"] for r in rows])
@@ -71,7 +78,22 @@ def test_a_card_says_on_what_it_was_trained_and_how_good_it_is(flow, description
     assert all(f"- {use}" in card for use in INTENDED_USES) and LIMITS in card
 
 
+def test_a_card_does_not_call_test_unseen_that_was_searched(flow, description):
+    card = model_card(
+        flow,
+        description,
+        made_up_rows(1, skill=3.0),
+        num_parameters=1,
+        origin="trained here",
+        test_was_searched=True,
+    )
+    assert f"60 labelled clips in 20 groups; {SEARCHED_TEST}." in card
+    assert "chosen on nothing" not in card
+
+
 def test_an_imported_model_is_not_measured(flow, description):
-    card = model_card(flow, description, [], num_parameters=1, origin="imported")
+    card = model_card(
+        flow, description, [], num_parameters=1, origin="imported", test_was_searched=False
+    )
     assert "Not measured: the model was trained elsewhere." in card
     assert "Not known: the model was trained elsewhere." in card

@@ -71,7 +71,7 @@ def make_run(
         scored = [clip for clip in kept if clip.split in ("val", "test")]
         rows = [_prediction(clip, num_ticks[clip.clip_id], skill, rng, classes) for clip in scored]
         Table(folder.path("training", run, "predictions"), PREDICTION_SCHEMA).replace(rows)
-        _write_json(out / "training" / run / "history.json", _history(skill, rng))
+        _write_json(out / "training" / run / "history.json", _history(run, skill, rng))
         if run in TEMPERATURES:
             _write_json(
                 out / "training" / run / "model" / "model.json", {"temperature": TEMPERATURES[run]}
@@ -204,7 +204,7 @@ def _faces() -> list[bytes]:
     return jpegs
 
 
-def _history(skill: float, rng: Any) -> dict[str, Any]:
+def _history(run: str, skill: float, rng: Any) -> dict[str, Any]:
     best = round(0.2 + skill / 7, 3)
     epochs = []
     for epoch in range(24):
@@ -214,7 +214,7 @@ def _history(skill: float, rng: Any) -> dict[str, Any]:
         names = ("val_weighted_f1", "val_macro_f1", "val_accuracy")
         epochs.append(row | {name: float(reached - 0.01 * i) for i, name in enumerate(names)})
     values = [row["val_weighted_f1"] for row in epochs]
-    return {"epochs": epochs, "best_epoch": int(np.argmax(values))}
+    return {"job": f"job-of-{run}", "epochs": epochs, "best_epoch": int(np.argmax(values))}
 
 
 def _study(rng: Any) -> dict[str, Any]:
@@ -245,6 +245,8 @@ def _study(rng: Any) -> dict[str, Any]:
     best = max((t for t in trials if t["state"] == "complete"), key=lambda t: t["value"])
     return {
         "metric": "val_weighted_f1",
+        "recipe_job": "job-of-fusion",
+        "tuned_job": "job-of-tuned",
         "trials": trials,
         "best": best["number"],
         "importance": {

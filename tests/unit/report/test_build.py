@@ -16,7 +16,7 @@ from erray.errors import UserError
 from erray.labels import LABEL_SETS
 from erray.records import PREDICTION_SCHEMA
 from erray.report.build import build_report
-from erray.report.card import FORBIDDEN_USES, INTENDED_USES
+from erray.report.card import FORBIDDEN_USES, INTENDED_USES, SEARCHED_TEST, SPLIT_MEANINGS
 from erray.store import Table
 from tests.unit.report.conftest import Built
 from tests.unit.report.made_up_run import HOSTILE, HOSTILE_GROUP, TEMPERATURES, make_run
@@ -303,6 +303,45 @@ def test_what_is_missing_is_said_with_its_command(built: Built, run_folder: Path
     assert 'id="challenge"' not in page
     assert "not registered" in page
     assert "The model's temperature is 1" in re.sub(r"\s+", " ", page)
+
+
+def change_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes))
+
+
+def test_a_search_of_another_recipe_is_left_out(built: Built, run_folder: Path) -> None:
+    change_json(run_folder / "training" / "fusion" / "history.json", job="another")
+    metrics = build_report(str(run_folder), built.run.recipe)
+    page = (run_folder / "report" / "index.html").read_text()
+    assert set(metrics["scores"]) == {"fusion"} < set(built.metrics["scores"])
+    assert "not registered: lfan, the fusion run of recipe" in page
+    assert "the fusion run of recipe" not in built.page and "the tuned run of recipe" in built.page
+    assert "<code>erray tune</code>" in page and "<code>erray tune</code>" not in built.page
+
+
+def test_a_tuned_run_that_the_search_does_not_know_is_left_out(
+    built: Built, run_folder: Path
+) -> None:
+    change_json(run_folder / "training" / "tuned" / "history.json", job="another")
+    metrics = build_report(str(run_folder), built.run.recipe)
+    assert set(metrics["scores"]) == {"fusion"}
+    assert "judged by" in (run_folder / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("main", ["tuned", "fusion"])
+def test_a_test_split_that_was_searched_is_not_called_unseen(
+    built: Built, run_folder: Path, main: str
+) -> None:
+    path = run_folder / "tune" / "study.json"
+    against = json.loads(path.read_text("utf-8"))["against_recipe"]
+    change_json(path, against_recipe=against | {"test_was_searched": True})
+    change_json(run_folder / "run.json", model={"name": "m", "version": "1", "run": main})
+    build_report(str(run_folder), built.run.recipe)
+    page = (run_folder / "report" / "index.html").read_text()
+    unseen, seen = SPLIT_MEANINGS["test"], SEARCHED_TEST
+    assert (seen in page, unseen in page) == ((True, False) if main == "tuned" else (False, True))
+    assert "it cannot load the test split" not in page and "it ran over folds" in page
+    assert "it cannot load the test split" in built.page and unseen in built.page
 
 
 def test_no_test_predictions_names_the_command(built: Built, run_folder: Path) -> None:
