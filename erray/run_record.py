@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import fsspec
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
 
 FILE_NAME = "run.json"
@@ -135,18 +135,6 @@ def git_commit(folder: Path) -> str | None:
         return None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}-dirty" if changes else commit
-
-
-def without_credentials(text: str) -> str:
-    """Replace the user and password of every URL in ``text``, its query too, by ``***``."""
-    text = re.sub(r"(?<=password=)[^&\s\"']+", "***", text)
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
-
-
-def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings, as JSON takes them, without the credentials of the URLs in them."""
-    text = without_credentials(json.dumps(settings))
-    return dict(json.loads(text))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

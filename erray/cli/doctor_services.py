@@ -16,8 +16,9 @@ import requests
 
 from erray.cli.doctor_machine import FAILURE, OK, WARNING, Check
 from erray.config import Recipe
+from erray.credentials import without_credentials
 from erray.errors import UserError
-from erray.run_record import erray_home, without_credentials
+from erray.run_record import erray_home
 
 _TIMEOUT_S = 10.0
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}

@@ -16,7 +16,8 @@ import yaml
 from erray.cli.display import print_json, say, say_plainly
 from erray.cli.progress import extraction_display
 from erray.config import Recipe, load_recipe
-from erray.run_record import erray_home, masked
+from erray.credentials import masked
+from erray.run_record import erray_home
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow

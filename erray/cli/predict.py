@@ -21,8 +21,9 @@ from erray.cli.options import (
 )
 from erray.cli.results import show_prediction
 from erray.config import Recipe, load_recipe
+from erray.credentials import masked
 from erray.errors import UserError
-from erray.run_record import erray_home, masked
+from erray.run_record import erray_home
 
 if TYPE_CHECKING:
     from erray.flow.media_corpus import MediaFiles

@@ -12,6 +12,7 @@ import typer
 
 from erray.cli.display import print_json, say_plainly
 from erray.cli.options import JsonOption
+from erray.credentials import has_secret
 from erray.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def submit(
     """Send a job to a Ray cluster, follow its log, end with its exit code."""
     from erray.cluster import job_server, knock, working_folder
 
+    _refuse_secrets(arguments or [])
     folder = working_folder(working_dir)
     entrypoint = _entrypoint(folder, job, python, arguments or [])
     environment = _environment(folder, python, env or [])
@@ -133,6 +135,17 @@ def _judge(door: Door, *, insecure: bool) -> None:
             f"expected Ray {version('ray')} on the cluster, found {door.ray_version}: start it "
             f"from this {LOCK}"
         )
+
+
+def _refuse_secrets(arguments: list[str]) -> None:
+    """Refuse what the job's command would show; the argument itself is not in the message."""
+    for number, argument in enumerate(arguments, start=1):
+        if has_secret(argument):
+            raise UserError(
+                f"argument {number} after -- holds a password in a URL, and everybody on the "
+                f"cluster reads a job's command: leave it out, and give --env PGPASSWORD=... for "
+                f"PostgreSQL or --env MLFLOW_TRACKING_PASSWORD=... for MLflow"
+            )
 
 
 def _entrypoint(folder: WorkingFolder, job: str, python: str | None, arguments: list[str]) -> str:

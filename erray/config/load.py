@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from erray.config.recipe import Recipe
 from erray.config.section import Section
+from erray.credentials import has_unencoded_credentials, without_credentials
 from erray.errors import UserError
 
 RECIPES = "erray.recipes"
@@ -102,7 +103,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     try:
         data = yaml.load(text, _Loader) or {}
     except (yaml.YAMLError, ValueError) as error:
-        detail = " ".join(str(error).split())
+        detail = without_credentials(" ".join(str(error).split()))
         raise UserError(f"{name_or_file} is not valid YAML: {detail}") from None
     if not isinstance(data, dict):
         raise UserError(f"{name_or_file}: expected sections, found {type(data).__name__}")
@@ -120,13 +121,15 @@ def _read_text(path: Path) -> str:
 def _apply(data: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
+    hidden = has_unencoded_credentials(override)
+    shown = f"-o {f'{path}=***' if hidden else without_credentials(override)!r}"
     if not equals or not all(keys):
-        raise UserError(f"-o {override!r}: expected section.key=value")
+        raise UserError(f"{shown}: expected section.key=value")
     try:
         value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2024-99-99
-        raise UserError(f"-o {override!r}: the value is not valid YAML") from None
-    _set(data, keys, value, source=f"-o {override!r}")
+        raise UserError(f"{shown}: the value is not valid YAML") from None
+    _set(data, keys, value, source=shown)
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any, *, source: str) -> None:
@@ -147,8 +150,12 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where}; valid keys here: {', '.join(_valid_keys(error['loc']))}"
     message = error["msg"].removeprefix("Value error, ")
-    found = "" if error["type"] == "value_error" else f", found {error['input']!r}"
+    found = "" if error["type"] == "value_error" else f", found {_shown(error['input'])}"
     return f"{where}: {message}{found}" if where else f"{message}{found}"
+
+
+def _shown(value: Any) -> str:
+    return "***" if has_unencoded_credentials(str(value)) else without_credentials(repr(value))
 
 
 def _valid_keys(loc: tuple[int | str, ...]) -> list[str]:

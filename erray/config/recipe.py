@@ -10,6 +10,7 @@ from erray.config.corpus import Corpus
 from erray.config.extraction import Extract, Faces, Media, Transcribe
 from erray.config.section import Section
 from erray.config.training import Model, Train
+from erray.credentials import has_unencoded_credentials
 
 
 def _different_numbers(values: Any) -> bool:
@@ -28,6 +29,17 @@ def _different_folds(folds: Any) -> Any:
     if not (folds is None or folds == "all" or _different_numbers(folds)):
         raise ValueError(f"expected all, or different numbers of 0 or more, found {folds!r}")
     return folds
+
+
+def _encoded(url: Any) -> Any:
+    """Refuse a password that would be shown in part; the value itself is never in the message."""
+    if isinstance(url, str) and has_unencoded_credentials(url):
+        raise ValueError(
+            "expected a percent-encoded user, password and query, found a blank, or an @ after "
+            "a slash: write them as %20, %40 and %2F, or leave the password of PostgreSQL out and "
+            "set PGPASSWORD"
+        )
+    return url
 
 
 Folds = Literal["all"] | list[int] | None
@@ -62,6 +74,7 @@ class Tune(Section):
     cpus_per_trial: float = Field(1, gt=0)
     gpus_per_trial: float = Field(0, ge=0, description="fractions share one GPU")
 
+    _check_storage = field_validator("storage", mode="before")(_encoded)
     _check_seeds = field_validator("seeds")(_different_seeds)
     _check_folds = field_validator("folds", mode="before")(_different_folds)
 
@@ -71,6 +84,8 @@ class Tracking(Section):
     experiment: str = Field("erray", min_length=1)
     model_name: str = Field("erray", min_length=1, description="name in the model registry")
     alias: str = Field("champion", min_length=1)
+
+    _check_uri = field_validator("uri", mode="before")(_encoded)
 
 
 class Smoothing(Section):

@@ -7,7 +7,9 @@ the group ``anna``. ``1.txt`` beside it holds what is said in it.
 from __future__ import annotations
 
 import csv
+import os
 import re
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -74,18 +76,23 @@ def read_label_folders(
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
-    """Write ``clips`` as a manifest, a row for each.
+    """Write ``clips`` as a manifest, a row for each; under a hidden name first, so that a kill
+    leaves no half of one.
 
     Raises:
         UserError: the file is there: it may have been corrected by hand.
     """
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with path.open("x", newline="", encoding="utf-8") as file:
+        with hidden.open("x", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             writer.writerows([getattr(clip, name) for name in _COLUMNS] for clip in clips)
+        os.link(hidden, path)  # refuses a name that is there, which a rename would not
     except FileExistsError:
         raise UserError(f"{path} is there already: delete it, or move it away") from None
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 def _visible_files(root: Path) -> Iterable[Path]:

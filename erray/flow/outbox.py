@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from erray.credentials import without_credentials
 from erray.registry import Registry
-from erray.run_record import without_credentials
 from erray.store import write_json
 from erray.training.runs import TrainingRun
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.registry.connection import Connection
 from erray.registry.names import require_valid_alias
 from erray.registry.versions import Version, Versions
-from erray.run_record import without_credentials
 
 OUTAGE_LIMIT_S = 300.0
 FIRST, BETTER, FORCED, BACK = "first", "better", "forced", "back"

@@ -28,8 +28,8 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
-from erray.run_record import without_credentials
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)

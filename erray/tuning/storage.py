@@ -19,8 +19,8 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from erray.credentials import without_credentials
 from erray.errors import UserError
-from erray.run_record import without_credentials
 
 JOURNAL = "study.journal"
 Storage = JournalStorage | RDBStorage
@@ -81,6 +81,11 @@ def _database(url: str, name: str) -> Iterator[Storage]:
         raise UserError(
             f"tune.storage {shown} cannot be opened: {reason}; start the server, or set "
             f"tune.storage to null for a file"
+        ) from None
+    except ValueError:  # of the port; its text may quote a part of the password
+        raise UserError(
+            f"tune.storage {shown} cannot be read: expected a number as port, and @ and : of a "
+            f"password percent-encoded"
         ) from None
     # held by this connection alone: the server drops it with the driver, or at the end of the block
     with storage.engine.connect() as connection:

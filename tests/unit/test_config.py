@@ -231,3 +231,46 @@ def test_published_folds_are_those_of_the_files():
     corpus = {"kind": "cexpr", "protocol": "published"}
     recipe = parse_recipe({"corpus": corpus, "repeat": {"folds": [0, 7]}})
     assert recipe.repeat.folds == [0, 7]
+
+
+@pytest.mark.parametrize("key", ["tune.storage", "tracking.uri"])
+@pytest.mark.parametrize("password", ["SEC/RET", "SEC RET", "S@EC/RET"])
+def test_a_password_that_is_not_encoded_is_refused_without_a_part_of_it(key, password):
+    with pytest.raises(
+        UserError, match=rf"{key}: expected a percent-encoded .*PGPASSWORD"
+    ) as caught:
+        load_recipe("demo", [f"{key}=postgresql://u:{password}@h/db"])
+    message = str(caught.value)
+    assert "\n" not in message and "SEC" not in message and "RET" not in message
+
+
+@pytest.mark.parametrize("key", ["tune.storage", "tracking.uri"])
+def test_an_encoded_password_is_taken(key):
+    url = "postgresql://u:SEC%2FRET%20@h:5432/db"
+    section, field = key.split(".")
+    assert getattr(getattr(load_recipe("demo", [f"{key}={url}"]), section), field) == url
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tune.storage=postgres://u:SECRET@h/x", r"found 'postgres://\*\*\*@h/x'"),
+        ("tune.storage=mysql://u:SECRET@h/x", r"found 'mysql://\*\*\*@h/x'"),
+        ("tune.storage=[postgresql://u:SECRET@h/x]", r"postgresql://\*\*\*@h/x"),
+        ("tune.num_trials=postgresql://u:a/SECRET@h/x", r"found \*\*\*"),
+        ("tune.storage=postgresql://u:SECRET@h/x: : x", "not valid YAML"),
+        ("tune.epochs.x=postgresql://u:a/SECRET@h/x", r"tune\.epochs is not a section"),
+    ],
+)
+def test_what_is_found_is_shown_without_its_password(override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe("demo", [override])
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_broken_file_is_refused_without_its_password(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("tune: {storage: postgresql://u:SECRET@h/x: x: y")
+    with pytest.raises(UserError, match="not valid YAML") as caught:
+        load_recipe(str(path))
+    assert "SECRET" not in str(caught.value)

@@ -104,3 +104,31 @@ def test_what_a_cluster_is_refused_for(exposure, asks, ray_version, message, cap
     assert call("extract", "--address", ADDRESS) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://u:SECRET@h/db",
+        "postgresql://u:a/SECRET@h/db",
+        "postgresql://h/db?password=SECRET",
+    ],
+)
+def test_a_password_in_an_argument_is_neither_shown_nor_sent(value, dry_run, capsys, monkeypatch):
+    def knock(address):
+        raise AssertionError("connected")
+
+    monkeypatch.setattr(erray.cluster, "knock", knock)
+    options = ["--dry-run"] * dry_run
+    arguments = ["extract", "--address", ADDRESS, *options, "--", "-o", f"tune.storage={value}"]
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert "argument 2 after --" in captured.err and "--env PGPASSWORD=..." in captured.err
+    assert captured.err.count("\n") == 1 and "SECRET" not in captured.out + captured.err
+
+
+def test_a_database_without_its_password_is_sent(capsys):
+    arguments = ["extract", "--address", ADDRESS, "--dry-run", "--json", "--"]
+    assert call(*arguments, "-o", "tune.storage=postgresql://u@h/db") == 0
+    assert "postgresql://u@h/db" in json.loads(capsys.readouterr().out)["entrypoint"]

@@ -87,3 +87,19 @@ def test_the_manifest_is_read_back_and_never_overwritten(tmp_path):
     with pytest.raises(UserError, match=r"manifest\.csv is there already"):
         write_manifest(root / "manifest.csv", clips)
     assert (root / "manifest.csv").read_bytes() == before
+
+
+def test_a_manifest_that_is_cut_off_is_not_there(tmp_path):
+    clips = read(folder(tmp_path, "Fear/1.mp4", "Fear/2.mp4")).clips
+    path = tmp_path / "manifest.csv"
+
+    def killed():
+        yield clips[0]
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(path, killed())
+    assert [p.name for p in tmp_path.iterdir()] == ["Fear"]
+    write_manifest(path, clips)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Fear", "manifest.csv"]

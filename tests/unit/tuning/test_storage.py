@@ -72,3 +72,14 @@ def test_a_database_that_is_away_is_one_line_without_the_password(tmp_path):
     message = str(raised.value)
     assert "secret" not in message and "\n" not in message
     assert message.startswith("tune.storage postgresql://***@127.0.0.1:1/db cannot be opened")
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h:abc/x", "postgresql://u:p@h:secret@h/x"])
+def test_a_port_that_is_no_number_is_one_line_without_the_password(tmp_path, url):
+    pytest.importorskip("psycopg")
+    with (
+        pytest.raises(UserError, match=r"tune\.storage postgresql://.* a number as port") as raised,
+        open_study(NAME, folder=tmp_path, url=url),
+    ):
+        pass
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
