@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import uuid
 from collections import Counter
 from importlib import resources
 from typing import Any
 
-import fsspec
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -48,6 +46,7 @@ from erray.report.tables import Tables
 from erray.report.thumbnails import fill_slots
 from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
 from erray.store import RunFolder
+from erray.store.folder import Folder
 
 _CHALLENGE_TIMELINES = 4
 _SPLITS = ("train", "val", "test", "challenge")
@@ -221,15 +220,6 @@ def _asset(name: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a whole file under a temporary name, then rename: readers never see half a page."""
-    fs, target = fsspec.core.url_to_fs(path)
-    fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-    temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with fs.open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        fs.mv(temporary, target)
-    except BaseException:
-        if fs.exists(temporary):
-            fs.rm(temporary)
-        raise
+    """Write a whole file: readers never see half a page."""
+    folder, _, name = path.rpartition("/")
+    Folder(folder).write(name, lambda file: file.write(text.encode()))

@@ -42,7 +42,7 @@ LIMITS = (
 SPLIT_MEANINGS = {
     "train": "the weights and the normaliser were fitted on it",
     "val": "val chose the epoch and the settings: its scores are optimistic",
-    "test": "chosen on nothing: the test split was scored once, when the weights stood",
+    "test": "chosen on nothing: the test split was scored when the weights stood",
 }
 SEARCHED_TEST = (
     "not unseen: the settings were searched over folds, and clips of it were train or val of other "
