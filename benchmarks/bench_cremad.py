@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from measure import HERE, report
 from numpy.typing import NDArray
+from saving import add_save
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 from training_jobs import Labelled, make_job, predict, train_best, write_arrays
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=sorted(OPTIONS), default=sorted(OPTIONS))
     parser.add_argument("--leak", choices=sorted(OPTIONS), default="lfan", help="model of the leak")
     parser.add_argument("--seeds", type=int, default=1, help="models whose probabilities are meant")
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     options = parser.parse_args()
     if not DATA.is_file():
         sys.exit(f"skipped: no {DATA.name} in {DATA.parent}")

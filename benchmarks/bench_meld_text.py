@@ -39,6 +39,7 @@ from dialogue_training import step_probabilities, train_steps
 from measure import report
 from meld_words import Utterances, read_utterances
 from numpy.typing import NDArray
+from saving import add_save
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -93,7 +94,7 @@ def main() -> None:
         choices=range(1, NUM_FOLDS + 1),
         help="models whose probabilities are meant",
     )
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     words = read_utterances()

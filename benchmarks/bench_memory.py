@@ -25,6 +25,7 @@ import pyarrow as pa
 from measure import report
 from numpy.typing import NDArray
 from PIL import Image
+from saving import add_save
 
 from erray.clip_batches import CLOCKED_SCHEMA, clip_row
 from erray.config import Recipe, parse_recipe
@@ -46,7 +47,7 @@ PAUSE_S = 0.08  # between two repetitions: sound begins before its first time st
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = write_source(Path(folder))

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from saving import add_save
+
 import erray.extraction
 from erray.config import Recipe, parse_recipe
 from erray.extraction import Extractor
@@ -38,7 +40,7 @@ TICKS = 100
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, nargs="+", default=CLIPS, help="sizes of the table")
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     parser.add_argument("--extract", help=argparse.SUPPRESS)  # the process that is measured
     arguments = parser.parse_args()
     if arguments.extract:

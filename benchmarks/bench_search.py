@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from measure import report
 from numpy.typing import NDArray
+from saving import add_save
 from training_jobs import Labelled, make_job, write_arrays
 
 from erray.config import Recipe
@@ -79,7 +80,7 @@ class Timed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the study")
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, ray_session(num_cpus=2):

@@ -35,6 +35,7 @@ import torch
 from measure import HERE, compare, report
 from numpy.typing import NDArray
 from published_step import HOP, WINDOW, PublishedLfan, PublishedTraining
+from saving import add_save
 from training_cost import batches_and_steps, one_epoch, ray_train_against_plain, timed_epoch
 from training_jobs import Labelled, make_job, write_arrays
 
@@ -70,7 +71,7 @@ def main() -> None:
     parts = {"step": speed, "loading": loading, "ray": ray_cost, "growth": growth}
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds of a variant")
-    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    add_save(parser)
     parser.add_argument("--grow", help=argparse.SUPPRESS)  # the process that is measured
     options = parser.parse_args()
     torch.set_num_threads(1)

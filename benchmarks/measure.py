@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from saving import HERE, RESULTS, add_save
 
 from erray.run_record import git_commit
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 CLIPS = HERE.parents[1] / "shared" / "clips"
 
 
@@ -27,7 +26,7 @@ def arguments(description: str | None, *, repeats: int = 5) -> argparse.Namespac
     """Read the options that every script has; one thread each from here on."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=repeats, help="timed rounds of a variant")
-    parser.add_argument("--save", action="store_true", help=f"keep the result in {RESULTS.name}/")
+    add_save(parser)
     torch.set_num_threads(1)
     return parser.parse_args()
 
