@@ -87,8 +87,9 @@ def predict_clips(
         if found != expected:
             raise UserError(
                 f"model {model_name} version {model_version} needs stream {name!r} with "
-                f"fingerprint {expected}, the recipe extracts {found}: use the recipe it was "
-                f"trained with"
+                f"fingerprint {expected}, the recipe extracts {found or 'no such stream'}: use the "
+                f"recipe it was trained with; if this is it, erray computes that stream in another "
+                f"way since: train again (`erray pipeline`)"
             )
     ready = done_clips(plan, run, clips, (TRACKS, *description.streams))
     if not ready:

@@ -46,8 +46,8 @@ class BertEncoder:
     """Words of a clip to token vectors on its ticks.
 
     Pieces of a word with times share the word's ticks, and several tokens on one tick are averaged.
-    Without times the tokens are spread evenly over the clip; of more tokens than ticks the first
-    are kept, as published. Where nothing is said, or nothing is known of it, ticks are absent.
+    Without times the tokens are spread evenly over the clip; none is lost. Where nothing is said,
+    or nothing is known of it, ticks are absent.
     """
 
     name = "bert"

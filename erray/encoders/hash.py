@@ -44,9 +44,9 @@ class HashConfig:
 class HashEncoder:
     """Words of a clip to one vector per tick.
 
-    Words with times sit where they are spoken and other ticks are absent; words that share a tick
-    are averaged and scaled to length 1 again. Words without times are spread evenly over the
-    clip. Without any word every tick is absent.
+    Words with times sit where they are spoken and other ticks are absent; words without times are
+    spread evenly over the clip. Words that share a tick are averaged and scaled to length 1 again.
+    Without any word every tick is absent.
     """
 
     name = "hash"

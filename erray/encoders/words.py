@@ -1,8 +1,9 @@
 """Where words sit on a clip's clock: what every text encoder does with words and their times.
 
 A unit is what an encoder has a vector for: a word, or a piece of one. Units whose times are known
-sit where they are spoken; without times they are spread evenly over the clip, the first as the
-published code does it: contiguous blocks whose sizes differ by at most one.
+sit where they are spoken; without times they are spread evenly over the clip, as the published code
+does it: contiguous blocks whose sizes differ by at most one. Unlike there no unit is lost: of more
+units than ticks, neighbours share a tick and count equally in its mean.
 
     ticks            0  1  2  3  4  5  6  7  8  9
     with times       .  hi hi .  .  .  .  .  there there
@@ -19,55 +20,40 @@ from numpy.typing import NDArray
 from erray.records import Stream, TextSample, Word
 
 
-def spread_blocks(num_units: int, num_ticks: int) -> NDArray[np.int64]:
-    """Return the sizes of contiguous blocks that spread units without times over all ticks.
-
-    Sizes differ by at most one, longer ones first; of more units than ticks only the first
-    ``num_ticks`` get a block, of one tick each.
-    """
-    num_blocks = min(num_units, num_ticks)
-    if num_blocks == 0:
-        return np.zeros(0, np.int64)
-    sizes = np.full(num_blocks, num_ticks // num_blocks, np.int64)
-    sizes[: num_ticks % num_blocks] += 1
-    return sizes
-
-
 def spread(num_units: int, num_ticks: int) -> list[slice]:
-    """Return the ticks of every unit without times; empty for units beyond the last tick."""
-    ends = np.cumsum(spread_blocks(num_units, num_ticks)).tolist()
-    places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    return places + [slice(num_ticks, num_ticks)] * (num_units - len(places))
+    """Return the ticks of every unit without times, in order; together they cover all ticks.
+
+    Blocks of ticks, longer ones first. Of more units than ticks each gets one tick, and the numbers
+    of units on a tick differ by at most one. Without ticks every block is empty.
+    """
+    if num_units <= num_ticks:
+        short, num_long = divmod(num_ticks, max(1, num_units))
+        sizes = np.full(num_units, short)
+        sizes[:num_long] += 1
+        ends = np.cumsum(sizes).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    firsts = [unit * num_ticks // num_units for unit in range(num_units)]
+    return [slice(first, min(first + 1, num_ticks)) for first in firsts]
 
 
 def share_out(num_units: int, ticks: slice) -> list[slice]:
-    """Return the ticks of every piece of a word that is spoken during ``ticks``; none is lost.
-
-    Of more pieces than ticks, several neighbours share a tick.
-    """
-    num_ticks = ticks.stop - ticks.start
-    if num_ticks == 0:
-        return [ticks] * num_units
-    if num_units <= num_ticks:
-        within = spread(num_units, num_ticks)
-        return [slice(ticks.start + p.start, ticks.start + p.stop) for p in within]
-    firsts = [ticks.start + unit * num_ticks // num_units for unit in range(num_units)]
-    return [slice(first, first + 1) for first in firsts]
+    """Return the ticks of every piece of a word that is spoken during ``ticks``, in order."""
+    within = spread(num_units, ticks.stop - ticks.start)
+    return [slice(ticks.start + p.start, ticks.start + p.stop) for p in within]
 
 
 def ticks_of_word(word: Word, times_s_T: NDArray[np.float64]) -> slice:
     """Return the ticks at which a word is spoken: those in [start_s, end_s).
 
-    A word that falls between two ticks sits on the one before it; a word wholly before the first
-    tick, or more than a tick's length after the last, on none.
+    A word that falls between two ticks sits on the one before it, a word wholly before the first
+    tick on the first one. Sound that goes on after the last tick has its words on the last.
     """
     first = int(np.searchsorted(times_s_T, word.start_s))
     last = int(np.searchsorted(times_s_T, word.end_s))
-    if last > first or first == 0:
-        return slice(first, max(first, last))
-    step_s = float(np.median(np.diff(times_s_T))) if len(times_s_T) > 1 else 0.0
-    within = first < len(times_s_T) or word.start_s < times_s_T[-1] + step_s
-    return slice(first - 1, first) if within else slice(0, 0)
+    if last > first:
+        return slice(first, last)
+    nearest = max(first, 1)
+    return slice(nearest - 1, min(nearest, len(times_s_T)))
 
 
 def spoken_words(sample: TextSample) -> list[Word]:

@@ -48,6 +48,18 @@ def test_a_setting_changes_the_stages_that_read_it(settings, stages):
     assert changed_stages(settings) == stages
 
 
+def test_words_that_were_lost_once_get_new_rows_and_models_on_the_frames_clock_stay_valid():
+    # fingerprints and keys of the version that lost words which outnumbered the ticks
+    assert PLAN.fingerprints["hash"] == "772240d1c9eb10aa"
+    silent = Clip("a", "a.mp4", "train", "g", transcript=None, file_sha256="5ha")
+    assert PLAN.key("hash", silent) == "9f8608e713da19625bf7eb3f427a1252"
+    spoken = replace(silent, transcript="no way")
+    assert PLAN.key("hash", spoken) != "561490a48aea8b72cb96d4b847554160"
+    slow = Plan(tiny_recipe(streams={"logmel": {}, "hash": {}}, corpus={"clock_hz": 5}))
+    assert slow.fingerprints["logmel"] == "2133c3bb842aff03"
+    assert slow.fingerprints["hash"] != "b18ed9002accd40b"
+
+
 def test_without_a_face_stream_nobody_looks_for_faces():
     voice = Plan(tiny_recipe(streams={"logmel": {}}))
     assert voice.detector is None and PLAN.detector is not None

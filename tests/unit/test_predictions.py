@@ -215,7 +215,7 @@ def test_features_of_other_settings_are_refused(run, features, tmp_path):
     with pytest.raises(UserError, match=message):
         predict_clips(PLAN.recipe, CLIPS, run.out, **options)
     blind = tiny_recipe(streams={"hash": {"width": 5}})
-    with pytest.raises(UserError, match="the recipe extracts None"):
+    with pytest.raises(UserError, match="the recipe extracts no such stream"):
         predict_clips(blind, CLIPS, run.out, **options)
 
 

@@ -46,6 +46,14 @@ def test_two_words_on_one_tick_share_it():
     np.testing.assert_allclose(stream.values_TD[4], both / np.linalg.norm(both), rtol=1e-5)
 
 
+def test_more_words_than_ticks_share_them():
+    stream = encode("so it is", times_s=np.arange(2) / 5)
+    embed = HashEncoder().embed
+    both = embed("so") + embed("it")
+    expected = [both / np.linalg.norm(both), embed("is")]
+    np.testing.assert_allclose(stream.values_TD, expected, atol=1e-6)
+
+
 @given(st.text(min_size=1, max_size=20).filter(str.strip))
 def test_every_word_is_a_unit_vector(text):
     assert np.linalg.norm(HashEncoder().embed(text)) == pytest.approx(1.0)
