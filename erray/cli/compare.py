@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from erray.cli.display import paired, print_json, say, say_plainly, table, with_limits
+from erray.cli.display import paired, print_json, print_line, print_plainly, table, with_limits
 from erray.cli.options import JsonOption
 
 MetricName = Literal["weighted_f1", "macro_f1", "accuracy"]
@@ -56,10 +56,10 @@ def compare(
 def show_comparison(result: dict[str, Any]) -> None:
     """Scores side by side, McNemar's test, then the classes that differ most first."""
     for name, rule in zip("ab", result["rules"], strict=True):
-        say_plainly(f"{name}: {result[name]} ({rule.replace('_', ' ')})")
+        print_plainly(f"{name}: {result[name]} ({rule.replace('_', ' ')})")
     if any(result["left_out"]):
         a, b = result["left_out"]
-        say(f"[yellow]left out: {a} clips that only a covers, {b} that only b covers")
+        print_line(f"[yellow]left out: {a} clips that only a covers, {b} that only b covers")
     _show_scores(result, f"{result['split']}: ")
     _show_clips(result)
     if result["without_other"] is not None:
@@ -93,12 +93,12 @@ def _show_scores(result: dict[str, Any], title: str) -> None:
 def _show_clips(result: dict[str, Any]) -> None:
     test = result["mcnemar"]
     method = {"exact": "exact", "chi_square": "chi-square, corrected"}[test["method"]]
-    say(
+    print_line(
         f"both right {result['both_right']}, only a {test['only_a']}, "
         f"only b {test['only_b']}, both wrong {result['both_wrong']}; "
         f"same class {100 * result['agreement']:.1f} %"
     )
-    say(f"McNemar p {_p(test['p_value'])} ({method}; clips taken as independent)")
+    print_line(f"McNemar p {_p(test['p_value'])} ({method}; clips taken as independent)")
 
 
 def _gap(row: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from erray.cli.display import print_json, say, say_plainly, table, wrapped_table
+from erray.cli.display import print_json, print_line, print_plainly, table, wrapped_table
 from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOption, resolve
 from erray.errors import UserError
 
@@ -98,7 +98,7 @@ def _show_manifest(
 ) -> None:
     counts = _counts(clips)
     num_said = sum(clip.transcript is not None for clip in clips)
-    say_plainly(
+    print_plainly(
         f"{counts['clips']} films of {counts['groups']} groups, {num_said} with their words"
     )
     splits = [split for split in _SPLITS if any(clip.split == split for clip in clips)]
@@ -106,11 +106,11 @@ def _show_manifest(
     rows = [[name, *(str(by_class[name][s]) for s in splits)] for name in names if name in by_class]
     table("", ["class", *splits], rows)
     if absent := [name for name in names if name not in by_class]:
-        say_plainly(f"without films: {', '.join(absent)}")
+        print_plainly(f"without films: {', '.join(absent)}")
     if others:
         more = "" if len(others) == 1 else f" and {len(others) - 1} more"
-        say_plainly(f"left out, no films: {others[0]}{more}")
-    say_plainly(f"Manifest: {path}")
+        print_plainly(f"left out, no films: {others[0]}{more}")
+    print_plainly(f"Manifest: {path}")
 
 
 @corpus_app.command()
@@ -139,12 +139,12 @@ def _show(corpus: CorpusClips, findings: list[Finding]) -> None:
     splits = Counter(clip.split for clip in corpus.clips)
     shares = ", ".join(f"{split} {count}" for split, count in splits.items())
     groups = len({clip.group for clip in corpus.clips})
-    say(f"[bold]{len(corpus.clips)}[/] clips ({shares}) of {groups} groups")
+    print_line(f"[bold]{len(corpus.clips)}[/] clips ({shares}) of {groups} groups")
     _show_media(corpus)
     for count, reason in _reasons(corpus):
-        say_plainly(f"{count} left out, {reason}")
+        print_plainly(f"{count} left out, {reason}")
     if not findings:
-        say("[green]nothing is wrong")
+        print_line("[green]nothing is wrong")
         return
     columns = ["level", "finding", "count", "what, and what to do"]
     wrapped_table(columns, [_row(finding) for finding in findings])
@@ -152,12 +152,14 @@ def _show(corpus: CorpusClips, findings: list[Finding]) -> None:
 
 def _show_media(corpus: CorpusClips) -> None:
     if corpus.media is None:
-        say("no stream reads the media: they were not looked at")
+        print_line("no stream reads the media: they were not looked at")
         return
     there = [medium for medium in corpus.media.values() if medium is not None]
     minutes = sum(medium.duration_s or 0.0 for medium in there) / 60
     num_mb = sum(medium.num_bytes for medium in there) / 1e6
-    say(f"{len(there)} of {len(corpus.media)} media are there: {num_mb:.1f} MB, {minutes:.1f} min")
+    print_line(
+        f"{len(there)} of {len(corpus.media)} media are there: {num_mb:.1f} MB, {minutes:.1f} min"
+    )
 
 
 def _row(finding: Finding) -> list[Text]:

@@ -1,38 +1,77 @@
-"""What a person sees while a step runs (on standard error), and results as tables or JSON."""
+"""What a person sees: results on standard output, what is said while they wait on standard error.
+
+With ``--json`` the one JSON document has standard output to itself, and results for people go to
+standard error.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# results go to standard output, all that is for people while they wait to standard error
+from erray.cli.columns import blocks, folded, wrapped
+
 console = Console(stderr=True, highlight=False)
+"""Progress, notes and errors."""
+
+results = Console(highlight=False)
+"""What the command was run for."""
+
+
+def leave_output_to_json(as_json: bool) -> bool:
+    """Send results for people to standard error where standard output is for JSON."""
+    results.stderr = as_json
+    return as_json
 
 
 def say(text: str) -> None:
-    """One line for people; never broken in two, so that a path or command can be copied."""
+    """A note for people; never broken in two, so that a path or command can be copied."""
     console.print(text, soft_wrap=True)
 
 
 def say_plainly(text: str) -> None:
-    """One line for people that may hold brackets, such as the name of a file."""
+    """A note for people that may hold brackets, such as the name of a file."""
     console.print(text, soft_wrap=True, markup=False)
 
 
+def print_line(text: str) -> None:
+    """One line of a result; never broken in two, so that a path or command can be copied."""
+    results.print(text, soft_wrap=True)
+
+
+def print_plainly(text: str) -> None:
+    """One line of a result that may hold brackets, such as the name of a file."""
+    results.print(text, soft_wrap=True, markup=False)
+
+
+def print_hanging(lead: Text, text: str) -> None:
+    """A sentence of a result behind ``lead``, folded between words and indented below it."""
+    width = max(results.width - lead.cell_len, 20)
+    for i, line in enumerate(wrapped(text, width)):
+        start = lead if i == 0 else Text(" " * lead.cell_len)
+        results.print(start + Text(line), soft_wrap=True)
+
+
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A small table for people; the first column is text, the others are numbers."""
-    view = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    for i, name in enumerate(columns):
-        view.add_column(name, justify="left" if i == 0 else "right", header_style="dim")
-    for row in rows:
-        view.add_row(*row)
-    console.print(view)
+    """A table of results; the first column is text, the others are numbers that stay whole."""
+    if title:
+        results.print(Text(title, style="bold"))
+    for block in blocks(columns, rows, width=results.width):
+        view = Table(box=None, padding=(0, 1))
+        for i, width in zip(block.indices, block.widths, strict=True):
+            side: Literal["right", "left"] = "right" if i else "left"
+            header = Text("\n".join(wrapped(columns[i], width)))
+            view.add_column(header, justify=side, header_style="dim", width=width)
+        for row in rows:
+            name = folded(row[0], block.widths[0])
+            view.add_row(*(Text(row[i] if i else name) for i in block.indices))
+        results.print(view)
 
 
 def with_limits(found: Mapping[str, float]) -> str:
@@ -52,7 +91,7 @@ def wrapped_table(columns: list[str], rows: list[list[Text]]) -> None:
         view.add_column(name, header_style="dim", overflow="fold")
     for row in rows:
         view.add_row(*row)
-    console.print(view)
+    results.print(view)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from erray.cli import doctor_machine as machine
-from erray.cli.display import console, print_json
+from erray.cli.display import print_hanging, print_json
 from erray.cli.doctor_machine import FAILURE, OK, WARNING, Check
 from erray.cli.options import JsonOption, OverrideOption
 from erray.config import Recipe, load_recipe
@@ -68,7 +68,5 @@ def _checks(recipe: Recipe | None, address: str | None) -> Iterator[Callable[[],
 
 
 def _show(check: Check) -> None:
-    advice = f" [dim]- {escape(check.advice)}" if check.advice else ""
-    style = _STYLES[check.state]
-    line = f"[{style}]{check.state:<8}[/] {check.name:<9} {escape(check.found)}{advice}"
-    console.print(line, soft_wrap=True)
+    lead = Text.assemble((f"{check.state:<8}", _STYLES[check.state]), f" {check.name:<9} ")
+    print_hanging(lead, f"{check.found} - {check.advice}" if check.advice else check.found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from erray.cli.display import say_plainly
+from erray.cli.display import print_plainly
 from erray.cli.options import OverrideOption
 from erray.config import Recipe, load_recipe
 from erray.errors import MediaError, UserError
@@ -54,7 +54,7 @@ def faces(
             _write(decoder, clip, target, found, start, end)
     except MediaError as error:
         raise UserError(f"{clip}: {error}") from None
-    say_plainly(f"{_summary(found, seconds)}: {target}")
+    print_plainly(f"{_summary(found, seconds)}: {target}")
 
 
 def _check(clip: Path, target: Path, start: float | None, end: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from erray.cli.display import print_json, say, say_plainly
+from erray.cli.display import print_json, print_line, print_plainly
 from erray.cli.options import JsonOption, OutOption, OverrideOption, open_flow
 from erray.run_record import erray_home
 
@@ -64,14 +64,14 @@ def show_import(result: dict[str, Any], next_command: str) -> None:
     """The registered model, what config.yml said without effect, the next step."""
     streams = ", ".join(f"{name} ({width})" for name, width in result["streams"].items())
     alias = f" as {result['alias']}" if result["alias"] else ""
-    say(
+    print_line(
         f"Registered [bold]{result['name']}[/] version [bold]{result['version']}[/]"
         f"{alias}: {result['model']} over {streams}, {len(result['classes'])} classes, "
         f"normaliser {result['normaliser']}"
     )
     if result["not_taken"]:
-        say_plainly(f"Options without effect here: {_by_reason(result['not_taken'])}")
-    say_plainly(f"Next:  {next_command}")
+        print_plainly(f"Options without effect here: {_by_reason(result['not_taken'])}")
+    print_plainly(f"Next:  {next_command}")
 
 
 def predict_command(recipe: str, out: Path | None) -> str:

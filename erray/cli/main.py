@@ -11,7 +11,7 @@ import typer
 from erray.cli.compare import compare
 from erray.cli.corpus import corpus_app
 from erray.cli.demo import demo
-from erray.cli.display import console
+from erray.cli.display import console, leave_output_to_json
 from erray.cli.doctor import doctor
 from erray.cli.faces import faces
 from erray.cli.import_model import import_model
@@ -52,5 +52,8 @@ def guarded() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 after a user's mistake."""
-    with guarded():
-        app(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        with guarded():
+            app(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        leave_output_to_json(False)  # as this process may run another command

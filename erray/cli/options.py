@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from erray.cli.display import print_json, say, say_plainly
+from erray.cli.display import leave_output_to_json, print_json, say, say_plainly
 from erray.cli.progress import extraction_display
 from erray.config import Recipe, load_recipe
 from erray.credentials import masked
@@ -35,7 +35,12 @@ OutOption = Annotated[
     typer.Option("--out", help="Folder of the run; if left out, the recipe's own in ERRAY_HOME."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as one JSON object on standard output.",
+        callback=leave_output_to_json,
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipe and the plan; touch nothing.")

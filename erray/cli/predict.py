@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from erray.cli.display import print_json, say, say_plainly, table
+from erray.cli.display import print_json, print_plainly, say, table
 from erray.cli.options import (
     DryRunOption,
     JsonOption,
@@ -174,8 +174,8 @@ def show_videos(result: dict[str, Any]) -> None:
     columns = ["video", "emotion", "confidence", "next", "length", "face seen"]
     table(f"{model['name']} version {model['version']}{pairs}", columns, rows)
     for name, reason in result["rejected"].items():
-        say_plainly(f"not predicted: {name}: {reason}")
+        print_plainly(f"not predicted: {name}: {reason}")
     for video in result["videos"]:
         if "annotated" in video:
-            say_plainly(f"Annotated: {video['annotated'] or 'no pictures in ' + video['video']}")
-    say_plainly(f"Files:     {result['out']}")
+            print_plainly(f"Annotated: {video['annotated'] or 'no pictures in ' + video['video']}")
+    print_plainly(f"Files:     {result['out']}")

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from erray.cli.compare import MetricName, MetricOption, RuleOption, show_comparison
-from erray.cli.display import print_json, say, say_plainly, table
+from erray.cli.display import print_hanging, print_json, print_line, print_plainly, table
 from erray.cli.options import JsonOption
 from erray.errors import UserError
 from erray.run_record import erray_home
@@ -51,7 +52,7 @@ def list_versions(
     if rows:
         table("Versions", ["model", "aliases", "registered", "val weighted F1", "run"], rows)
     else:
-        say("no model is registered")
+        print_line("no model is registered")
     if as_json:
         print_json({"versions": [asdict(version) for version in found]})
 
@@ -75,9 +76,9 @@ def show(
         result = describe_run(store, what.removeprefix("runs:/"))
         _show_run(result["run"], "run")
         for made in result["versions"]:
-            say_plainly(f"version:  models:/{made['name']}/{made['version']}{_named(made)}")
+            print_plainly(f"version:  models:/{made['name']}/{made['version']}{_named(made)}")
         if not result["versions"]:
-            say("version:  none was made of it")
+            print_line("version:  none was made of it")
     else:
         result = describe(store, store.find(what))
         _show_version(result)
@@ -105,7 +106,7 @@ def promote(
     decision = promote_version(store, store.find(model), alias, metric=metric, forced=why)
     if decision.move is None and alias not in decision.version.aliases:
         raise UserError(f"{told(decision)}; --force --why REASON moves it all the same")
-    say_plainly(told(decision))
+    print_hanging(Text(), told(decision))
     if as_json:
         print_json(asdict(decision))
 
@@ -145,7 +146,7 @@ def rollback(
     from erray.flow.registry import roll_back
 
     move = roll_back(_store(uri), name, alias, why=why)
-    say_plainly(f"{name} version {move.to} is {alias} again, before version {move.before}: {why}")
+    print_plainly(f"{name} version {move.to} is {alias} again, before version {move.before}: {why}")
     if as_json:
         print_json(asdict(move))
 
@@ -162,28 +163,29 @@ def _store(uri: str | None) -> Registry:
 
 
 def _show_version(result: dict[str, Any]) -> None:
-    say_plainly(f"models:/{result['name']}/{result['version']}{_named(result)}")
-    say_plainly(f"registered {_date(result['made_s'])}")
+    print_plainly(f"models:/{result['name']}/{result['version']}{_named(result)}")
+    print_plainly(f"registered {_date(result['made_s'])}")
     for key in sorted(result["tags"]):
         if not key.startswith(_LEFT_OUT):
-            say_plainly(f"  {key.removeprefix('erray.')}: {result['tags'][key]}")
+            print_plainly(f"  {key.removeprefix('erray.')}: {result['tags'][key]}")
     for title in ("run", "parent_run"):
         if result[title] is not None:
             _show_run(result[title], title.replace("_", " "))
     for move in result["moves"]:
         before = f" from version {move['before']}" if move["before"] else ""
-        say_plainly(
+        print_hanging(
+            Text("  "),
             f"{move['when']} {move['alias']} to version {move['to']}{before} by {move['who']} "
-            f"({move['how']}): {move['why']}"
+            f"({move['how']}): {move['why']}",
         )
 
 
 def _show_run(run: dict[str, Any], title: str) -> None:
-    say_plainly(f"{title}: runs:/{run['run_id']} {run['name']!r}, {run['status'].lower()}")
+    print_plainly(f"{title}: runs:/{run['run_id']} {run['name']!r}, {run['status'].lower()}")
     if run["commit"]:
-        say_plainly(f"  commit: {run['commit']}")
+        print_plainly(f"  commit: {run['commit']}")
     for key in sorted(run["tags"]):
-        say_plainly(f"  {key.removeprefix('erray.')}: {run['tags'][key]}")
+        print_plainly(f"  {key.removeprefix('erray.')}: {run['tags'][key]}")
 
 
 def _named(version: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from erray.cli.display import say, table
+from erray.cli.display import table, with_limits
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow
@@ -46,7 +46,7 @@ def show_repeat(result: dict[str, Any]) -> None:
 
 
 def _show_pooled(pooled: dict[str, Any]) -> None:
-    say(f"All {pooled['predictions']} test predictions together, with 95 % intervals:")
+    rows = []
     for level, metric, name in (
         ("clip", "weighted_f1", "weighted F1"),
         ("clip", "macro_f1", "macro F1"),
@@ -57,7 +57,8 @@ def _show_pooled(pooled: dict[str, Any]) -> None:
     ):
         if level in pooled:
             found = pooled[level][metric]
-            say(f"  {name} {found['value']:.3f} ({found['low']:.3f} - {found['high']:.3f})")
+            rows.append([name, with_limits(found)])
+    table(f"All {pooled['predictions']} test predictions together", ["", "score, 95 %"], rows)
 
 
 def _score(scores: dict[str, Any], place: tuple[str, str, str]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.markup import escape
+from rich.text import Text
 
-from erray.cli.display import paired, say, say_plainly, table, with_limits
+from erray.cli.display import paired, print_hanging, print_line, print_plainly, table, with_limits
 
 _WORST_REASONS = 6
 
@@ -14,23 +15,23 @@ _WORST_REASONS = 6
 def show_extraction(result: dict[str, Any]) -> None:
     """Counts of clips; what was computed; the reasons of rejects."""
     computed = sum(result["computed"].values())
-    say(
+    print_line(
         f"[bold]{result['wanted']}[/] clips = [bold]{result['done']}[/] done + "
         f"[bold]{result['rejected']}[/] rejected"
         + ("" if computed else " [dim](nothing was left to do)")
     )
     for code, count in list(result["reasons"].items())[:_WORST_REASONS]:
-        say(f"  [red]{count:>5} {code}[/]  for instance {escape(result['examples'][code])}")
+        print_line(f"  [red]{count:>5} {code}[/]  for instance {escape(result['examples'][code])}")
     if len(result["reasons"]) > _WORST_REASONS:
-        say("  [red]  ... and other reasons")
+        print_line("  [red]  ... and other reasons")
     if result["rejected"]:
-        say("  [dim]every one of them: tables/rejects in the folder of the run")
+        print_line("  [dim]every one of them: tables/rejects in the folder of the run")
 
 
 def show_transcription(result: dict[str, Any]) -> None:
     """Counts of clips that want words."""
     known = result["wanted"] - result["written"] - result["unreadable"]
-    say(
+    print_line(
         f"[bold]{result['wanted']}[/] clips want words: [bold]{result['written']}[/] transcribed, "
         f"{known} were before, {result['unreadable']} have media that cannot be read"
     )
@@ -47,7 +48,9 @@ def show_runs(runs: dict[str, Any]) -> None:
 
 def show_model(model: dict[str, Any]) -> None:
     """The registered version."""
-    say(f"Registered [bold]{model['name']}[/] version [bold]{model['version']}[/] ({model['run']})")
+    print_line(
+        f"Registered [bold]{model['name']}[/] version [bold]{model['version']}[/] ({model['run']})"
+    )
 
 
 def show_training(result: dict[str, Any]) -> None:
@@ -62,7 +65,7 @@ def show_study(result: dict[str, Any]) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in trials.items() if count)
     number = best.pop("number")
     settings = ", ".join(f"{key.split('.', 1)[1]}={_short(v)}" for key, v in best.items())
-    say(f"Study: {counts}; best is trial {number}: {settings}")
+    print_hanging(Text("Study: "), f"{counts}; best is trial {number}: {settings}")
     show_runs({"tuned": result["tuned"]})
     if result["against_recipe"] is not None:
         _show_contest(result["against_recipe"])
@@ -75,13 +78,15 @@ def show_prediction(result: dict[str, Any]) -> None:
     model = result["model"]
     rule = result["pair_rule"]
     pairs = f"; compound classes by the {rule} of two basic ones" if rule else ""
-    say(f"Predicted {result['clips']} clips with {model['name']} version {model['version']}{pairs}")
+    print_line(
+        f"Predicted {result['clips']} clips with {model['name']} version {model['version']}{pairs}"
+    )
     if "timelines" in result:
-        say_plainly(f"Timelines: {result['timelines']}")
+        print_plainly(f"Timelines: {result['timelines']}")
     if "submission" in result:
         file = result["submission"]
         held = f", {file['held']} of them held from the frame before" if file["held"] else ""
-        say_plainly(
+        print_plainly(
             f"Submission with {file['rows']} frames{held}, checked against the list: {file['path']}"
         )
 
@@ -99,7 +104,7 @@ def show_report(result: dict[str, Any]) -> None:
     versus = result["comparison"]
     if versus is not None:
         gap = versus["clips"]["weighted_f1"]["difference"]
-        say_plainly(f"Against {versus['b']}: weighted F1 {paired(gap)}")
+        print_plainly(f"Against {versus['b']}:\n  weighted F1 {paired(gap)}")
 
 
 def show_ablation(result: dict[str, Any]) -> None:
@@ -130,7 +135,9 @@ def _show_contest(against: dict[str, Any]) -> None:
     title = f"Best settings against the recipe's own: test clips, seeds {seeds}"
     table(title, ["", "tuned, 95 %", "recipe, 95 %", "difference, 95 %"], rows)
     if against["test_was_searched"]:
-        say("[dim]clips of test were val of other folds: the difference is too kind to the search")
+        print_line(
+            "[dim]clips of test were val of other folds: the difference is too kind to the search"
+        )
 
 
 def _short(value: Any) -> str:

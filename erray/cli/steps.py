@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erray.cli.display import console, print_json, say
+from erray.cli.display import print_json, print_line, results
 from erray.cli.options import (
     DryRunOption,
     JsonOption,
@@ -137,7 +137,7 @@ def run_step(
 
 def show_step(name: str, result: dict[str, Any]) -> None:
     """Print the result of one step of a pipeline."""
-    console.rule(f"[bold]{name}", align="left", style="dim")
+    results.rule(f"[bold]{name}", align="left", style="dim")
     PIPELINE[name](result)
 
 
@@ -145,9 +145,11 @@ def show_end(flow: Flow) -> None:
     """The registered model, where the page is, how to see the runs."""
     model = flow.record.model
     if model is not None:
-        say(f"\nModel:   [bold]models:/{model['name']}/{model['version']}[/] ({model['run']})")
-    say(f"Report:  [bold]{flow.out / 'report' / 'index.html'}[/]")
-    say(f"Runs:    {flow.registry.ui_command()}")
+        print_line(
+            f"\nModel:   [bold]models:/{model['name']}/{model['version']}[/] ({model['run']})"
+        )
+    print_line(f"Report:  [bold]{flow.out / 'report' / 'index.html'}[/]")
+    print_line(f"Runs:    {flow.registry.ui_command()}")
 
 
 def _command(name: str, step: Step, show: Show) -> Callable[..., None]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erray.cli.display import print_json, say_plainly
+from erray.cli.display import print_json, print_plainly, results, say_plainly
 from erray.cli.options import JsonOption
 from erray.credentials import has_secret
 from erray.errors import UserError
@@ -93,7 +92,7 @@ def _run(
 
     jobs = Jobs(door)
     name = jobs.submit(entrypoint, folder, environment)
-    say_plainly(f"job {name}: {len(folder.files)} files, {folder.num_bytes / 1e6:.1f} MB sent")
+    print_plainly(f"job {name}: {len(folder.files)} files, {folder.num_bytes / 1e6:.1f} MB sent")
     code = None
     if follow:
         code = _follow(jobs, name)
@@ -110,14 +109,14 @@ def _follow(jobs: Jobs, name: str) -> int:
         say_plainly(f"the job goes on: 'ray job logs {name} --follow', 'ray job stop {name}'")
         raise typer.Exit(130) from None
     code, end = jobs.exit_code(name)
-    say_plainly(f"job {name} {end}")
+    print_plainly(f"job {name} {end}")
     return code
 
 
 def _write(text: str) -> None:
-    """The job's log goes where its display would have gone, results stay alone on the output."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    """The job's log, its results among its notes, as a result of this command."""
+    results.file.write(text)
+    results.file.flush()
 
 
 def _judge(door: Door, *, insecure: bool) -> None:
@@ -207,7 +206,7 @@ def _show(
         print_json({**plan, "files": list(folder.files)})
         return
     for name in folder.files:
-        typer.echo(name)
+        print_plainly(name)
     for key, value in plan.items():
-        say_plainly(f"{key}: {value}")
+        print_plainly(f"{key}: {value}")
     say_plainly("dry run: nothing was sent")

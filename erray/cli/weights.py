@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from erray.cli.display import console, print_json, say, say_plainly, wrapped_table
+from erray.cli.display import console, print_json, print_line, print_plainly, wrapped_table
 from erray.cli.options import JsonOption
 
 weights_app = typer.Typer(help="Pretrained weights of encoders: list, fetch, check.")
@@ -33,7 +33,7 @@ def list_weights(as_json: JsonOption = False) -> None:
         [one.name, one.used_by, _there(there[one.name], fetch=one.can_be_fetched), one.licence]
         for one in manifest().values()
     ]
-    say_plainly(f"weights in {weights_dir()}")
+    print_plainly(f"weights in {weights_dir()}")
     columns = ["name", "used by", "there", "licence"]
     wrapped_table(columns, [[Text(cell) for cell in row] for row in rows])
     entries = [
@@ -63,9 +63,9 @@ def fetch(names: Annotated[list[str], typer.Argument(help="names, as `list` show
                 on_bytes=lambda file, num: status.update(f"fetching {file}: {num / 1e6:.0f} MB"),
             )
         for path in came:
-            say_plainly(f"fetched and checked {path}")
+            print_plainly(f"fetched and checked {path}")
         if not came:
-            say(f"{entry.name} is there already")
+            print_line(f"{entry.name} is there already")
 
 
 @weights_app.command()
@@ -76,7 +76,7 @@ def check(names: NamesArgument = None, as_json: JsonOption = False) -> None:
     entries = [find_weights(name) for name in names or manifest()]
     states = {file: state for entry in entries for file, state in entry.states().items()}
     for file, state in states.items():
-        say_plainly(f"{state:>13}  {file}")
+        print_plainly(f"{state:>13}  {file}")
     if as_json:
         print_json(states)
     if ALTERED in states.values():

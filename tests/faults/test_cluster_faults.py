@@ -66,10 +66,10 @@ def test_an_open_cluster_is_refused_unless_one_insists(ray_dir, folder):
         assert "RAY_AUTH_MODE=token" in line["advice"]
 
         done = submit(head, folder, "--insecure", "--env", "COLOUR=green")
-        assert done.returncode == 0 and "hello green\n" in done.stderr
+        assert done.returncode == 0 and "hello green\n" in done.stdout
         assert "warning: " in done.stderr
         done = submit(head, folder, "--insecure", "--env", "CODE=7")
-        assert done.returncode == 7 and "failed with exit code 7" in done.stderr
+        assert done.returncode == 7 and "failed with exit code 7" in done.stdout
 
 
 def test_a_dashboard_on_all_addresses_is_refused_with_a_token_too(ray_dir, folder):
@@ -89,8 +89,8 @@ def test_a_shut_cluster_is_well_and_takes_jobs(ray_dir, folder):
         code, line = cluster_line(head, folder)
         assert (code, line["state"]) == (0, "ok"), line
         done = submit(head, folder, "--env", "COLOUR=blue")
-        assert done.returncode == 0 and "hello blue\n" in done.stderr
+        assert done.returncode == 0 and "hello blue\n" in done.stdout
 
         command = ["submit", "hello", "--python", "/absent/python"]
         done = run(head, folder, *command)
-        assert done.returncode == 127 and "failed with exit code 127" in done.stderr
+        assert done.returncode == 127 and "failed with exit code 127" in done.stdout

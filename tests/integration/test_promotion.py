@@ -249,11 +249,12 @@ def test_the_commands(registry, register, home, monkeypatch, capsys):
     gap = json.loads(said.out)["clips"]["weighted_f1"]["difference"]
     assert gap["difference"] > 0 and gap["p_value"] < 0.05
     code, said = call("rollback", "commands", "--why", "seen")
-    assert code == 0 and "version 1 is champion again, before version 2: seen" in said.err
+    assert code == 0 and "version 1 is champion again, before version 2: seen" in said.out
     code, said = call("show", "models:/commands@champion")
-    assert "to version 2 from version 1" in said.err and "(back): seen" in said.err
+    shown = " ".join(said.out.split())
+    assert "to version 2 from version 1" in shown and "(back): seen" in shown
     code, said = call("show", f"runs:/{weak.run_id}")
-    assert "models:/commands/2" in said.err
+    assert "models:/commands/2" in said.out
     code, said = call("show", "models:/commands/9")
     assert code == 2 and "no version 9; there are: 1, 2" in said.err
 

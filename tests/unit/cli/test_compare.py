@@ -79,8 +79,8 @@ def test_clips_that_are_left_out_are_counted(runs, tmp_path, capsys):
     assert "pass --common" in capsys.readouterr().err
     assert call(*runs, "--common") == 0
     shown = capsys.readouterr()
-    assert "left out: 10 clips that only a covers, 0 that only b covers" in shown.err
-    assert shown.out == ""
+    assert "left out: 10 clips that only a covers, 0 that only b covers" in shown.out
+    assert shown.err == ""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_an_ablation_is_one_table(runs, capsys):
     named = {"hog": TrainingRun(Path(runs[1])), "hog+hash": TrainingRun(Path(runs[0]))}
     rows = ablation_table(named, num_bootstrap=100, seed=0)
     show_ablation({"subsets": rows})
-    shown = capsys.readouterr().err
+    shown = capsys.readouterr().out
     assert "Ablation: 60 test clips; val: val_frame_macro_f1" in shown
     hog = next(line for line in shown.splitlines() if line.strip().startswith("hog "))
     gap = rows[1]["minus_all"]["weighted_f1"]

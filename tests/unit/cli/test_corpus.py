@@ -44,15 +44,15 @@ def check(corpus, *options):
 def test_warnings_are_a_table_and_exit_code_0(corpus, capsys):
     assert check(corpus) == 0
     found = capsys.readouterr()
-    assert found.out == ""
-    lines = found.err.splitlines()
+    assert found.err == ""
+    lines = found.out.splitlines()
     assert lines[0] == "4 clips (train 3, val 1) of 4 groups"
     assert lines[1].startswith("3 of 4 media are there: ")
     assert [line.split()[:3] for line in lines if line.startswith("warning")] == [
         ["warning", "no_media", "1"],
         ["warning", "unreadable", "1"],
     ]
-    assert "[gone].mp4" in found.err and "not_media" in found.err
+    assert "[gone].mp4" in found.out and "not_media" in found.out
 
 
 def test_errors_are_exit_code_2_and_refuse_the_extraction(corpus, capsys):
@@ -75,7 +75,7 @@ def test_errors_are_exit_code_2_and_refuse_the_extraction(corpus, capsys):
 def test_a_good_corpus_says_so_and_is_looked_at_once(corpus, capsys, tmp_path):
     write_manifest(corpus.parent / "films", "a,a.mp4,train", "b,b.mp4,val")
     assert check(corpus, "--out", str(tmp_path / "run")) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "nothing is wrong"
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing is wrong"
     assert (tmp_path / "run" / "cache" / "media.parquet").is_file()
 
 
@@ -91,7 +91,7 @@ def test_left_out_clips_are_counted_with_their_reason(tmp_path, capsys):
     recipe = {"kind": "cexpr", "root": str(tmp_path), "protocol": "published"}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"corpus": recipe}))
     assert check(tmp_path / "c.yaml", "--out", str(tmp_path / "run")) == 2
-    found = capsys.readouterr().err
+    found = capsys.readouterr().out
     assert "3 left out, excluded_other: the class Other is not in the label set cexpr7" in found
     assert "0 of 1 val clips share a source video" in " ".join(found.split())
 

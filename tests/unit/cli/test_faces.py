@@ -40,7 +40,7 @@ def call(*arguments) -> int:
 def test_a_contact_sheet_lands_in_the_current_folder(film, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(film, "-o", "faces.min_face_px=60") == 0
-    line = capsys.readouterr().err.strip()
+    line = capsys.readouterr().out.strip()
     pattern = (
         r"20 frames, 1 tracks, main track in 60% of the frames, \d+ frames/s: \[film\]\.faces\.png"
     )
@@ -52,7 +52,7 @@ def test_a_contact_sheet_lands_in_the_current_folder(film, tmp_path, monkeypatch
 def test_an_annotated_video_of_a_span(film, tmp_path, capsys):
     out = tmp_path / "seen.mp4"
     assert call(film, "--start", 0.2, "--end", 0.6, "--out", out) == 0
-    assert capsys.readouterr().err.startswith("10 frames, 1 tracks, main track in 70%")
+    assert capsys.readouterr().out.startswith("10 frames, 1 tracks, main track in 70%")
     span_s = [t for t, _ in VideoReader(film, start_s=0.2, end_s=0.6)]
     seen_s = [t for t, _ in VideoReader(out)]
     assert seen_s == pytest.approx(np.array(span_s) - span_s[0], abs=1e-3)

@@ -80,7 +80,7 @@ def test_what_is_shown_names_every_option_once(capsys):
         "not_taken": {"resume": "had no effect", "mode": "how", "verbose": "how"},
     }
     show_import(result, predict_command("a b/imported.yaml", Path("run")))
-    registered, options, following = capsys.readouterr().err.strip().splitlines()
+    registered, options, following = capsys.readouterr().out.strip().splitlines()
     assert "mine version 2 as champion: can over ir50 (512), bert (768), 7 classes" in registered
     assert options.endswith("resume (had no effect); mode, verbose (how)")
     assert following.split("  ")[1] == "erray predict -r 'a b/imported.yaml' --out run"

@@ -99,7 +99,7 @@ def test_videos_are_shown_with_their_confidence_and_rejects_with_their_reason(ca
             "out": "/out",
         }
     )
-    text = capsys.readouterr().err
+    text = capsys.readouterr().out
     for part in ("[a].mp4", "Fear", "62%", "Sadness 25%", "12.0 s", "50%"):
         assert part in text
     assert "not predicted: b: not_media: text" in text

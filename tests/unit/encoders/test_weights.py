@@ -273,14 +273,14 @@ def test_the_commands_list_check_and_fetch(server, folder, monkeypatch, capsys):
     assert found["made-up"]["there"] is False and found["ir50"]["can_be_fetched"] is False
     main_ends_well("weights", "fetch", "made-up")
     main_ends_well("weights", "fetch", "made-up")
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().out.split())
     assert "fetched and checked" in said and "made-up is there already" in said
     main_ends_well("weights", "check", "--json")
     assert json.loads(capsys.readouterr().out)["weights.bin"] == weights.INTACT
     (folder / "weights.bin").write_bytes(b"altered")
     with pytest.raises(SystemExit) as info:
         main(["weights", "check", "made-up"])
-    assert info.value.code == 2 and "altered  weights.bin" in capsys.readouterr().err
+    assert info.value.code == 2 and "altered  weights.bin" in capsys.readouterr().out
 
 
 def main_ends_well(*arguments):
