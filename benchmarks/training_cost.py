@@ -103,7 +103,7 @@ def epoch_ends(job: TrainJob, run: TrainingRun) -> list[float]:
     """Times at which the plain loop's epochs ended, the state on disk."""
     run.folder.mkdir(parents=True)
     ends: list[float] = []
-    train_in_process(job, run, on_epoch=lambda row: ends.append(time.perf_counter()))
+    train_in_process(job, run, on_epoch=lambda event: ends.append(time.perf_counter()))
     return ends
 
 

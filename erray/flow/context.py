@@ -27,6 +27,7 @@ from erray.registry import Registry
 from erray.run_record import RunRecord, git_commit
 from erray.store import RunFolder
 from erray.training.arrays import FeatureArrays
+from erray.training.events import NoTrainingProgress, TrainingProgress
 from erray.training.ingest import build_arrays
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
@@ -48,6 +49,7 @@ class Flow:
         out: absolute folder of tables, training runs and report.
         home: absolute folder of the tracking store.
         progress: told how far an extraction is.
+        training: told how far trainings are, epoch by epoch.
         say: told what a person should know, a line each time.
     """
 
@@ -56,6 +58,7 @@ class Flow:
     home: Path
     progress: Progress = field(default_factory=NoProgress)
     say: Callable[[str], None] = say_nothing
+    training: TrainingProgress = field(default_factory=NoTrainingProgress)
 
     def __post_init__(self) -> None:
         if not self.recipe.streams:

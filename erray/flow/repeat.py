@@ -107,8 +107,14 @@ def _train(repetitions: list[Repetition], parent: str) -> None:
         done = todo[run.folder]
         keep(done.flow, run, job, state, splits[done.fold], parent)
 
+    training = repetitions[0].flow.training  # that of all folds
+    training.begin({r.run.name: r.job.settings.epochs for r in todo.values()})
     with ray_session():
-        train_each([(r.job, r.run) for r in todo.values()], on_done=on_done)
+        train_each(
+            [(r.job, r.run) for r in todo.values()],
+            on_done=on_done,
+            on_epoch=training.epoch,
+        )
 
 
 def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:

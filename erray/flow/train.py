@@ -33,11 +33,11 @@ def train_step(flow: Flow) -> dict[str, Any]:
             with ray_session():
                 if FUSION in todo:
                     job = todo.pop(FUSION)
-                    state = train_distributed(job, flow.run(FUSION))
+                    flow.training.begin({FUSION: job.settings.epochs})
+                    state = train_distributed(job, flow.run(FUSION), on_epoch=flow.training.epoch)
                     keep(flow, flow.run(FUSION), job, state, splits, parent)
-                train_each(
-                    [(job, flow.run(name)) for name, job in todo.items()],
-                    on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent),
+                train_all(
+                    flow, [(job, flow.run(name)) for name, job in todo.items()], splits, parent
                 )
     return {name: summary(flow.run(name)) for name in names}
 
@@ -53,11 +53,23 @@ def ablate_step(flow: Flow) -> dict[str, TrainingRun]:
         if todo:
             splits = scored_splits(flow)
             with ray_session():
-                train_each(
-                    todo,
-                    on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent),
-                )
+                train_all(flow, todo, splits, parent)
     return runs
+
+
+def train_all(
+    flow: Flow,
+    todo: Sequence[tuple[TrainJob, TrainingRun]],
+    splits: Mapping[str, FeatureArrays],
+    parent: str,
+) -> None:
+    """Train every job in a process of its own; keep each run as soon as it is there."""
+    flow.training.begin({run.name: job.settings.epochs for job, run in todo})
+    train_each(
+        todo,
+        on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent),
+        on_epoch=flow.training.epoch,
+    )
 
 
 def chosen_epoch(run: TrainingRun) -> dict[str, float]:
@@ -96,6 +108,7 @@ def keep(
         clock_hz=flow.recipe.corpus.clock_hz,
         splits=splits,
     )
+    flow.training.finish(run.name)
     params, tags = _facts(flow, job)
     flow.outbox.put(run, params=params, tags=tags, parent=parent)
     try:

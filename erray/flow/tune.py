@@ -12,10 +12,9 @@ from erray.credentials import without_credentials
 from erray.flow.contest import Contender, contest
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.flow.repeat import fold_flows
-from erray.flow.train import keep, scored_splits, summary, track
+from erray.flow.train import scored_splits, summary, track, train_all
 from erray.ray_session import ray_session
 from erray.store import write_json
-from erray.training.fanout import train_each
 from erray.training.job import TrainJob
 from erray.tuning import FAILED, INTERRUPTED, Study, search, trial_job
 
@@ -80,10 +79,7 @@ def _jobs(flow: Flow) -> dict[str, str]:
 def _train(flow: Flow, contenders: Sequence[Contender], parent: str) -> None:
     todo = [(c.job, c.run) for c in contenders if not c.run.is_finished(c.job)]
     if todo:
-        splits = scored_splits(flow)
-        train_each(
-            todo, on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent)
-        )
+        train_all(flow, todo, scored_splits(flow), parent)
 
 
 def _test_was_searched(flow: Flow, jobs: Sequence[TrainJob]) -> bool:

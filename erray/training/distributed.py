@@ -33,6 +33,7 @@ from ray.train import (
 
 from erray.checkpoint import load_state, save_state
 from erray.errors import UserError
+from erray.training.events import EpochNews, OnEpoch, epoch_end, tell_nobody
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
 from erray.training.runs import TrainingRun, usable_state
@@ -42,12 +43,17 @@ _REFUSAL = "refusal.txt"  # a user's mistake that a worker met, in its words
 _LIST = "checkpoint_manager_snapshot.json"  # Ray Train's own name for it
 
 
-def train_distributed(job: TrainJob, run: TrainingRun) -> Mapping[str, Any]:
+def train_distributed(
+    job: TrainJob, run: TrainingRun, *, on_epoch: OnEpoch = tell_nobody
+) -> Mapping[str, Any]:
     """Train ``job`` with the recipe's number of workers on the connected cluster.
 
     Running it again with the same folder goes on from the last whole checkpoint, with any number of
     workers; a worker that dies is replaced ``train.max_failures`` times, and all workers go on from
     there.
+
+    Args:
+        on_epoch: told of every epoch as it ends.
 
     Returns:
         The final training state.
@@ -62,7 +68,7 @@ def train_distributed(job: TrainJob, run: TrainingRun) -> Mapping[str, Any]:
     (folder / _REFUSAL).unlink(missing_ok=True)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "folder": folder},
+        train_loop_config={"job": job, "run": run, "folder": folder},
         scaling_config=_scaling(job, dict(ray.cluster_resources())),
         run_config=RunConfig(
             name=job.fingerprint,
@@ -72,7 +78,8 @@ def train_distributed(job: TrainJob, run: TrainingRun) -> Mapping[str, Any]:
         ),
     )
     try:
-        checkpoint = trainer.fit().checkpoint
+        with EpochNews([run.folder], on_epoch).while_waiting():
+            checkpoint = trainer.fit().checkpoint
     except WorkerGroupError:
         if (folder / _REFUSAL).is_file():
             raise UserError((folder / _REFUSAL).read_text(encoding="utf-8")) from None
@@ -101,14 +108,14 @@ def _scaling(job: TrainJob, cluster: Mapping[str, float]) -> ScalingConfig:
 
 def _worker(config: dict[str, Any]) -> None:
     try:
-        _train(config["job"], config["folder"])
+        _train(config["job"], config["run"], config["folder"])
     except UserError as error:
         # Ray Train would show the driver a traceback
         (config["folder"] / _REFUSAL).write_text(str(error), encoding="utf-8")
         raise
 
 
-def _train(job: TrainJob, folder: Path) -> None:
+def _train(job: TrainJob, run: TrainingRun, folder: Path) -> None:
     loop = TrainingLoop(job, device=ray.train.torch.get_device())
     # one worker chooses: the folder may look different from two nodes
     newest = _newest_whole(job, folder) if loop.rank == 0 else None
@@ -118,6 +125,8 @@ def _train(job: TrainJob, folder: Path) -> None:
     if loop.finished:  # resumed at the end: a result needs one report
         _report(loop, loop.history[-1])
     for row in loop.run():
+        if loop.rank == 0:
+            run.epochs.append(epoch_end(loop, row, run=run.name))
         # a report is a barrier that costs about a second: every worker makes the same ones
         if loop.finished or loop.epoch % job.settings.checkpoint_epochs == 0:
             _report(loop, row)

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from erray.errors import UserError
+from erray.training.events import POLL_S, EpochNews, OnEpoch, tell_nobody
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, train_in_process
 
@@ -17,6 +18,7 @@ def train_each(
     jobs: Sequence[tuple[TrainJob, TrainingRun]],
     *,
     on_done: Callable[[TrainJob, TrainingRun, dict[str, Any]], None],
+    on_epoch: OnEpoch = tell_nobody,
 ) -> None:
     """Train every job in a process of its own, as many at a time as the cluster has room for.
 
@@ -24,27 +26,32 @@ def train_each(
 
     Args:
         on_done: called here with each job's final training state as soon as it is there.
+        on_epoch: told of every epoch of every run as it ends, those of a run before its
+            ``on_done``.
 
     Raises:
         UserError: a job raised it, with that job's name.
     """
+    news = EpochNews([run.folder for _, run in jobs], on_epoch)
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     running = {}
     for job, run in jobs:
         num_gpus = job.settings.num_gpus
         if num_gpus is None:
             num_gpus = 1.0 if has_gpu else 0.0
-        task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=2)(_train)
-        running[task.remote(job, run, "cuda" if num_gpus > 0 else "cpu")] = (job, run)
+        train = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=2)(_train)
+        running[train.remote(job, run, "cuda" if num_gpus > 0 else "cpu")] = (job, run)
     while running:
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        job, run = running.pop(ready)
-        on_done(job, run, _result(ready, run))
+        ended, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S)
+        news.tell()
+        for task in ended:
+            job, run = running.pop(task)
+            on_done(job, run, _result(task, run))
 
 
-def _result(ready: ray.ObjectRef, run: TrainingRun) -> dict[str, Any]:
+def _result(task: ray.ObjectRef, run: TrainingRun) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = ray.get(ready)
+        state: dict[str, Any] = ray.get(task)
     except RayTaskError as error:
         if isinstance(error.cause, UserError):  # one line, without the worker's traceback
             raise UserError(f"{run.name}: {error.cause}") from None
@@ -53,4 +60,4 @@ def _result(ready: ray.ObjectRef, run: TrainingRun) -> dict[str, Any]:
 
 
 def _train(job: TrainJob, run: TrainingRun, device: str) -> dict[str, Any]:
-    return dict(train_in_process(job, run, device=device))
+    return dict(train_in_process(job, run, device=device, on_epoch=run.epochs.append))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,12 @@ from erray.records import PREDICTION_SCHEMA
 from erray.scoring import prediction_row
 from erray.store import Table, write_json
 from erray.training.arrays import FeatureArrays
+from erray.training.events import EpochFile, OnEpoch, epoch_end, tell_nobody
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
 from erray.training.validation import rule_key, score_split, selection_key
 from erray.windows import UNLABELLED
 
-EpochCallback = Callable[[dict[str, float]], None]
 Logits = dict[str, list[NDArray[np.float32]]]
 """Split to the logits [T, C] of its clips."""
 
@@ -75,6 +75,11 @@ class TrainingRun:
         return self.folder / "tracking.json"
 
     @property
+    def epochs(self) -> EpochFile:
+        """Where whoever trains it tells of every epoch."""
+        return EpochFile(self.folder)
+
+    @property
     def predictions(self) -> Table:
         return Table(str(self.folder / "predictions"), PREDICTION_SCHEMA)
 
@@ -99,9 +104,12 @@ def train_in_process(
     run: TrainingRun,
     *,
     device: torch.device | str = "cpu",
-    on_epoch: EpochCallback | None = None,
+    on_epoch: OnEpoch = tell_nobody,
 ) -> Mapping[str, Any]:
     """Train in this process, resuming from the run's state when it is of this job.
+
+    Args:
+        on_epoch: told of every epoch, after the state that holds it is written.
 
     Returns:
         The final training state (see :meth:`TrainingLoop.state_dict`), on the CPU.
@@ -112,8 +120,7 @@ def train_in_process(
         loop.load_state_dict(state)
     for row in loop.run():
         save_state(run.state, loop.state_dict())
-        if on_epoch is not None:
-            on_epoch(row)
+        on_epoch(epoch_end(loop, row, run=run.name))
     return load_state(run.state)
 
 

@@ -52,8 +52,8 @@ from erray.training.runs import train_in_process
 with open(sys.argv[1], "rb") as file:
     job, run, num_bytes = pickle.load(file)
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-def on_epoch(row):
-    if row["epoch"] == 1:
+def on_epoch(event):
+    if event.epoch == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
 train_in_process(job, run, on_epoch=on_epoch)
 """

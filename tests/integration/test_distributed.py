@@ -13,6 +13,7 @@ from erray.config import Model, parse_recipe
 from erray.ray_session import ray_session
 from erray.training.batches import training_spans
 from erray.training.distributed import train_distributed
+from erray.training.events import EpochEnd
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, train_in_process
 from tests.deadly_arrays import DeadlyArrays, equal_states
@@ -61,15 +62,19 @@ def test_two_workers_one_of_them_killed_end_where_the_plain_loop_ends(cluster, j
     deadly = DeadlyArrays(job.train.folder, notes, run.folder, fatal=num_windows * 3 // 4)
     killed = replace(job, train=deadly)
     assert killed.fingerprint == job.fingerprint
-    state = train_distributed(killed, run)
+    told: list[EpochEnd] = []
+    state = train_distributed(killed, run, on_epoch=told.append)
     assert (notes / "died").exists()
+    assert [event.epoch for event in told] == [0, 1, 2], "each once, though a worker died"
+    assert [event.row for event in told] == state["history"]
     readers = deadly.readers()
     assert len(readers) == 4, "two workers, and two after the death of one"
     # whoever went on after the first epoch read two epochs, not three
     assert max(readers.values()) == pytest.approx(num_windows, abs=0.1 * num_windows)
     equal_states(state, plain, tolerance=1e-5)
 
-    again = train_distributed(killed, run)
+    again = train_distributed(killed, run, on_epoch=told.append)
+    assert len(told) == EPOCHS
     assert deadly.readers() == readers, "a finished run was trained again"
     equal_states(again, state, tolerance=0)
     assert again["history"] == state["history"]

@@ -321,13 +321,13 @@ def test_a_plain_run_goes_on_from_its_state(make_job, tmp_path):
     class Stop(Exception):
         pass
 
-    def stop_after_first(row):
-        epochs.append(row["epoch"])
+    def stop_after_first(event):
+        epochs.append(event.epoch)
         raise Stop
 
     with pytest.raises(Stop):
         train_in_process(job, run, on_epoch=stop_after_first)
-    train_in_process(job, run, on_epoch=lambda row: epochs.append(row["epoch"]))
+    train_in_process(job, run, on_epoch=lambda event: epochs.append(event.epoch))
     assert epochs == [0, 1, 2]
 
 
