@@ -24,7 +24,7 @@ from erray.ray_session import ray_session
 from erray.records import CLIP_SCHEMA, DONE, Clip
 from erray.rejects import died_row, reasons, reject_rows, write_excluded
 from erray.stages import EncodeStage, TracksStage
-from erray.store import RunFolder
+from erray.store import Held, RunFolder, hold
 from erray.streaming import WorkerLostError, plan_pool, stream
 
 _TRACKS_SCHEMA = CLIP_SCHEMA.append(pa.field("key", pa.string()))
@@ -77,7 +77,7 @@ class Extracted:
 
 
 class Extractor:
-    """Brings the tables of one run up to date. One extraction at a time may write to a table.
+    """Brings the tables of one run up to date, and holds their lock while it does.
 
     Args:
         recipe: what is wanted.
@@ -105,6 +105,7 @@ class Extractor:
         self.plan, self.run = Plan(recipe), RunFolder.of(recipe, out).create()
         self.progress = progress or NoProgress()
         self._ray = ExitStack()
+        self._held: Held | None = None
         self._computed: dict[str, int] = {}
         self._rejected: dict[str, tuple[str, str]] = {}
 
@@ -112,10 +113,14 @@ class Extractor:
         """Run what is wanted and not there yet; Ray starts only if there is something to do.
 
         Raises:
-            UserError: the tables cannot be written.
+            UserError: the tables cannot be written, or another process writes to them.
             RuntimeError: clips are missing at the end (a defect, never the user's fault).
         """
         self.run.check_writable()
+        with hold(self.run.root) as self._held:
+            return self._extract()
+
+    def _extract(self) -> Extracted:
         self.run.clips.replace(clip_table(self.clips))
         self.run.status.merge()
         with self._ray:
@@ -142,6 +147,7 @@ class Extractor:
         self._computed[name] = len(todo)
         if todo:
             self._compute(name, todo)
+            self._still_held()
             self.run.status.merge()
             states = self.run.status.states(fingerprint, limits=limits)
         done = []
@@ -164,7 +170,13 @@ class Extractor:
             stage, schema = self._encode_stage(name), CLOCKED_SCHEMA
             rows = self._clocked_rows(name, todo)
         for batches in grouped(batched(rows, size, schema)):
+            self._still_held()
             self._run(stage, batches)
+
+    def _still_held(self) -> None:
+        """Write nothing where another process has taken the tables over."""
+        assert self._held is not None
+        self._held.check()
 
     def _tracks_stage(self) -> _Stage:
         settings = {

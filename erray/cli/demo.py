@@ -11,7 +11,7 @@ from erray.cli.display import print_json, say
 from erray.cli.options import DryRunOption, JsonOption, OverrideOption, open_flow, show_plan
 from erray.cli.steps import PIPELINE, show_end, show_step
 from erray.config import load_recipe, with_settings
-from erray.run_record import RunRecord, erray_home
+from erray.run_record import erray_home
 
 
 def demo(
@@ -38,10 +38,10 @@ def demo(
     from erray.demo.corpus import build_demo_corpus
     from erray.flow.pipeline import run_pipeline
 
-    say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
-    with RunRecord.load(folder).time("corpus"):
-        build_demo_corpus(Path(loaded.corpus.root), seed=loaded.seed)
     with open_flow(loaded, folder, home) as flow:
+        say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
+        with flow.record.time("corpus"):
+            build_demo_corpus(Path(loaded.corpus.root), seed=loaded.seed)
         metrics = run_pipeline(flow, on_step=show_step)
         show_end(flow)
     if as_json:

@@ -55,11 +55,18 @@ def resolve(recipe: str, overrides: list[str] | None, out: Path | None) -> tuple
 
 @contextmanager
 def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[Flow]:
-    """Yield the run in ``out`` with a live display of extractions."""
+    """Yield the run in ``out`` with a live display of extractions; nobody else writes to it then.
+
+    Raises:
+        UserError: another process writes to it now.
+    """
     from erray.flow.context import Flow
+    from erray.store import hold
 
     with extraction_display() as progress:
-        yield Flow(recipe, out, home or erray_home(), progress, say_plainly)
+        flow = Flow(recipe, out, home or erray_home(), progress, say_plainly)
+        with hold(out):
+            yield flow
 
 
 def show_plan(

@@ -103,8 +103,8 @@ def _predict_media(
     if dry_run:
         _show_media_plan(loaded, folder, files, model_uri, as_json=as_json)
         return
-    files.write_manifest(folder / MANIFEST)
     with open_flow(with_manifest(loaded, folder), folder) as flow:
+        files.write_manifest(folder / MANIFEST)
         result = predict_video_step(flow, model_uri, with_video=annotate)
     show_videos(result)
     if as_json:

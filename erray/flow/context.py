@@ -25,7 +25,7 @@ from erray.plan import Plan
 from erray.records import Clip
 from erray.registry import Registry
 from erray.run_record import RunRecord, git_commit
-from erray.store import RunFolder
+from erray.store import RunFolder, hold
 from erray.training.arrays import FeatureArrays
 from erray.training.events import NoTrainingProgress, TrainingProgress
 from erray.training.ingest import build_arrays
@@ -199,8 +199,14 @@ class Flow:
         What waits in the outbox is sent before and after it.
 
         Raises:
-            UserError: the tracking store cannot be opened, or is away for too long.
+            UserError: the tracking store cannot be opened, or is away for too long; another process
+                writes to the run's folder.
         """
+        with hold(self.out), self._step(name) as run_id:
+            yield run_id
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[str]:
         self.registry.open()  # an address that is wrong must not cost a training
         run_id = self.parent_run()
         self.outbox.send(run_id)

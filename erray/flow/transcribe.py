@@ -9,6 +9,7 @@ from erray.errors import UserError
 from erray.flow.context import Flow
 from erray.flow.corpus import unheard_corpus
 from erray.media import Decoder
+from erray.store import hold
 from erray.transcription import make_recogniser, recogniser_fingerprint, transcribe
 
 _SAY_EVERY_CLIPS = 100
@@ -18,7 +19,8 @@ def transcribe_step(flow: Flow) -> dict[str, Any]:
     """Bring the table of transcripts up to date; return counts of clips.
 
     Raises:
-        UserError: the recipe names no model, it is not on this machine, or the extra is missing.
+        UserError: the recipe names no model, it is not on this machine, or the extra is missing;
+            another process writes to the tables.
     """
     settings = flow.recipe.transcribe
     if settings.model is None:
@@ -32,7 +34,11 @@ def transcribe_step(flow: Flow) -> dict[str, Any]:
         if through % _SAY_EVERY_CLIPS == 0 or through == total:
             flow.say(f"transcribed {through} of {total} clips")
 
-    with flow.record.time("transcribe"), Decoder(flow.plan.limits) as decoder:
+    with (
+        hold(flow.tables.root),
+        flow.record.time("transcribe"),
+        Decoder(flow.plan.limits) as decoder,
+    ):
         counts = transcribe(
             unheard_corpus(flow.recipe, flow.out).clips,
             root=flow.recipe.corpus.root,

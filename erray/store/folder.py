@@ -44,7 +44,7 @@ class Folder:
     def create(self) -> None:
         """Make the folder; object storage has none and needs none."""
         fs, root = self.storage()
-        if not _is_object_storage(fs):
+        if not is_object_storage(fs):
             self.attempt("make", lambda: fs.makedirs(root, exist_ok=True))
 
     def check_writable(self) -> None:
@@ -91,7 +91,7 @@ class Folder:
         for pause_s in (*_PAUSES_S, None):
             try:
                 return action()
-            except _failures() as error:
+            except storage_failures() as error:
                 if pause_s is None:
                     raise self._refusal(deed, error) from error
                 time.sleep(pause_s)
@@ -120,7 +120,7 @@ class Folder:
         return sorted(path for path in paths if not path.rsplit("/", 1)[-1].startswith("."))
 
     def _put(self, name: str, content: Callable[[Any], object]) -> None:
-        put = self._upload if _is_object_storage(self.storage()[0]) else self._write_and_rename
+        put = self._upload if is_object_storage(self.storage()[0]) else self._write_and_rename
         put(name, content)
 
     def _write_and_rename(self, name: str, content: Callable[[Any], object]) -> None:
@@ -160,7 +160,7 @@ class Folder:
 
 
 def _remove(fs: Any, paths: list[str]) -> None:
-    if _is_object_storage(fs):
+    if is_object_storage(fs):
         fs.rm(paths)  # many with one request
         return
     for path in paths:
@@ -168,12 +168,12 @@ def _remove(fs: Any, paths: list[str]) -> None:
             fs.rm_file(path)
 
 
-def _is_object_storage(fs: Any) -> bool:
+def is_object_storage(fs: Any) -> bool:
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     return bool(protocols & _OBJECT_STORAGE)
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def storage_failures() -> tuple[type[BaseException], ...]:
     """What storage raises: botocore's errors are no OSError, and it may not be installed."""
     botocore = sys.modules.get("botocore.exceptions")
     return (OSError,) if botocore is None else (OSError, botocore.BotoCoreError)

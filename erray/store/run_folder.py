@@ -46,6 +46,11 @@ class RunFolder:
         return "/".join((self.out.rstrip("/"), *parts))
 
     @property
+    def root(self) -> str:
+        """Folder or URL of the tables: who writes to any of them holds its lock."""
+        return self.path("tables") if self.tables is None else self.tables.rstrip("/")
+
+    @property
     def clips(self) -> Table:
         return Table(self._table("clips"), CLIP_SCHEMA)
 
@@ -94,11 +99,10 @@ class RunFolder:
         Raises:
             UserError: it cannot be written.
         """
-        Folder(self._table()).check_writable()
+        Folder(self.root).check_writable()
 
     def _table(self, *parts: str) -> str:
-        root = self.path("tables") if self.tables is None else self.tables.rstrip("/")
-        return "/".join((root, *parts))
+        return "/".join((self.root, *parts))
 
 
 def row_key(fingerprint: str, *parts: object) -> str:

@@ -3,12 +3,14 @@
 Workers write a status shard per batch. A million clips make tens of thousands of them per stage,
 and to open one costs more than to read it, so the driver merges them from time to time: the merged
 shard is written before its parts are removed, and rows that are there twice in between say the
-same. Only one process at a time may merge, and nobody while another scans.
+same. Its name is its own: of two processes that merged at once neither would overwrite the other's.
+Only one may, all the same (:func:`erray.store.lock.hold`); others may read meanwhile.
 """
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from erray.errors import UserError
 from erray.records import DONE
 from erray.store.tables import Table
 
 MERGE_FROM = 100
-_MERGED = re.compile(r"/merged-(\d+)\.parquet$")
+# tables of before have no letters after the number
+_MERGED = re.compile(r"/merged-(\d+)(?:-[0-9a-f]+)?\.parquet$")
 _MERGE_SHARDS = 2_000
 _MERGE_BYTES = 64 * 2**20
 _NUM_READERS, _NUM_AHEAD = 8, 64
@@ -70,12 +74,11 @@ class StatusTable(Table):
     def scan_done(self, fingerprint: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the done rows of a stage with ``key`` and ``columns``, a shard at a time.
 
-        A key comes once. Memory: one shard and the keys.
+        A key comes once, also where shards are merged meanwhile. Memory: one shard and the keys.
         """
         names, done = ["key", *columns], {"fingerprint": fingerprint, "state": DONE}
         seen: set[str] = set()
-        for shard in self.shards():
-            rows = self.read(columns=names, where=done, shards=[shard])
+        for rows in self._each_shard(names, done):
             kept = []
             for i, key in enumerate(rows["key"].to_pylist()):
                 if key not in seen:
@@ -83,6 +86,21 @@ class StatusTable(Table):
                     kept.append(i)
             if kept:
                 yield rows.take(pa.array(kept, pa.int64()))
+
+    def _each_shard(self, columns: list[str], where: Mapping[str, str]) -> Iterator[pa.Table]:
+        """Read every shard once; where one is gone, those that are new: its rows are in them."""
+        read: set[str] = set()
+        while todo := [path for path in self.shards() if path not in read]:
+            for path in todo:
+                read.add(path)
+                try:
+                    rows = self.read(columns=columns, where=where, shards=[path])
+                except UserError as error:
+                    is_gone = isinstance(error.__cause__, FileNotFoundError)
+                    if not is_gone or path in self.shards():
+                        raise
+                    break
+                yield rows
 
     def merge(self, *, least: int = MERGE_FROM) -> None:
         """Merge the shards that workers wrote where there are ``least`` or more of them."""
@@ -92,7 +110,8 @@ class StatusTable(Table):
         merged = [int(n) for path in self.shards() for n in _MERGED.findall(path)]
         for number, (names, parts) in enumerate(self._groups(paths), max(merged, default=0) + 1):
             # numbers rise and sort before shard-...: what was written later is read later
-            self.write(f"merged-{number:06d}.parquet", _by_fingerprint(parts))
+            name = f"merged-{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
+            self.write(name, _by_fingerprint(parts))
             self.folder.remove(names)
 
     def _groups(self, paths: Sequence[str]) -> Iterator[tuple[list[str], list[pa.Table]]]:

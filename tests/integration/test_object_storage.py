@@ -13,7 +13,6 @@ import fsspec
 import pyarrow as pa
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 
 from erray.config import Recipe, parse_recipe
 from erray.demo.corpus import build_demo_corpus
@@ -29,22 +28,6 @@ pytestmark = pytest.mark.integration
 
 SCHEMA = pa.schema([("key", pa.string()), ("values", pa.binary())])
 MEBIBYTE = 2**20
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URL of a bucket; the environment names the server, as it does for the workers."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "tester")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("tables")
-        yield "s3://tables"
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +120,8 @@ def test_status_shards_are_merged_there_too(bucket):
         row = dict.fromkeys(STATUS_SCHEMA.names) | {"key": f"k{i}", "state": "done"}
         table.write_shard([row | {"fingerprint": "f"}], keys=[f"k{i}"])
     table.merge(least=2)
-    assert [path.rsplit("/", 1)[-1] for path in table.shards()] == ["merged-000001.parquet"]
+    (path,) = table.shards()
+    assert path.rsplit("/", 1)[-1].startswith("merged-000001-")
     assert table.states("f") == {f"k{i}": "done" for i in range(5)}
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from erray.cli.main import main
 from erray.cli.steps import PIPELINE
+from tests.unit.lock_holder import holder
 
 REPOSITORY = Path(__file__).parents[3]
 STEPS = ["extract", "train", "tune", "predict", "report", "ablate", "pipeline"]
@@ -185,3 +186,15 @@ def test_help_waits_for_no_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["extract"], ["train"], ["report"], ["transcribe"]])
+def test_a_run_that_another_process_writes_is_refused_in_one_line(corpus, capsys, arguments):
+    out = corpus.parent / "run"
+    with holder(out) as process:
+        assert call(*arguments, "-r", str(corpus), "--out", str(out)) == 2
+        assert [path.name for path in out.iterdir()] == [".lock"]
+        assert call(*arguments, "-r", str(corpus), "--out", str(out), "--dry-run") == 0
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert line.startswith(f"error: {out} is in use by ")
+    assert f"process {process.pid} on " in line and "wait for it to end" in line

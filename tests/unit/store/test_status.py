@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +29,9 @@ def status(key: str, state: str = DONE, *, stage: str = "tracks", **more: object
 
 
 def names(table: Table) -> list[str]:
-    return [Path(path).name for path in table.shards()]
+    """Names of the shards; of a merged one without the letters that are its own."""
+    paths = map(Path, table.shards())
+    return [re.sub(r"^(merged-\d{6})-[0-9a-f]{8}\.", r"\1.", path.name) for path in paths]
 
 
 def rows_of(table: Table) -> list[str]:
@@ -156,6 +159,46 @@ def test_a_reader_that_meets_a_merge_lists_the_shards_again(table, monkeypatch):
     monkeypatch.setattr(Folder, "files", stale)
     assert table.states("f-hog") == expected
     assert names(table) == ["merged-000001.parquet"]
+
+
+def test_two_merges_at_once_lose_no_row(table, monkeypatch):
+    """Both choose the same number: the second one begins before the first has written."""
+    many(table, 4)
+    write = StatusTable.write
+
+    def interrupted(self: StatusTable, name: str, chunks) -> str:
+        monkeypatch.setattr(StatusTable, "write", write)
+        other = StatusTable(self.path, self.schema)
+        many(other, 4, first=4)
+        other.merge(least=2)
+        return write(self, name, chunks)
+
+    monkeypatch.setattr(StatusTable, "write", interrupted)
+    table.merge(least=2)
+    assert names(table) == ["merged-000001.parquet"] * 2
+    assert set(table.read(columns=["key"])["key"].to_pylist()) == {f"k{i}" for i in range(8)}
+
+
+def test_merged_shards_of_before_count_too(table):
+    many(table, 2)
+    table.merge(least=2)
+    (path,) = table.shards()
+    Path(path).rename(Path(path).with_name("merged-000007.parquet"))
+    many(table, 2, first=2)
+    table.merge(least=2)
+    assert names(table) == ["merged-000007.parquet", "merged-000008.parquet"]
+    assert table.read().num_rows == 4
+
+
+def test_a_scan_that_meets_a_merge_gives_every_key_once(table, monkeypatch):
+    monkeypatch.setattr(folder_module, "_PAUSES_S", (0.0, 0.0))
+    many(table, 12)
+    scan = table.scan_done("f-tracks", ["frame_times_s"])
+    first = next(scan)
+    table.merge(least=2)
+    many(table, 2, first=12)
+    keys = [key for part in (first, *scan) for key in part["key"].to_pylist()]
+    assert sorted(keys) == sorted(f"k{i}" for i in range(1, 14, 2))
 
 
 def test_a_rejection_after_a_merge_is_the_later_one(table):
