@@ -143,6 +143,8 @@ def _show(corpus: CorpusClips, findings: list[Finding]) -> None:
     _show_media(corpus)
     for count, reason in _reasons(corpus):
         print_plainly(f"{count} left out, {reason}")
+    if corpus.holdout:
+        print_plainly(corpus.holdout)
     if not findings:
         print_line("[green]nothing is wrong")
         return
@@ -180,6 +182,7 @@ def _reasons(corpus: CorpusClips) -> list[tuple[int, str]]:
 def _result(corpus: CorpusClips, findings: list[Finding]) -> dict[str, Any]:
     return {
         "clips": dict(Counter(clip.split for clip in corpus.clips)),
+        "holdout": corpus.holdout,
         "excluded": [{"clip_id": clip.clip_id, "reason": why} for clip, why in corpus.excluded],
         "findings": [asdict(finding) for finding in findings],
     }

@@ -86,11 +86,12 @@ def show_plan(
 
     plan = Plan(recipe)
     missing = corpus_to_come and not Path(recipe.corpus.root or "?").is_dir()
-    counts = {} if missing else _pending(plan, out, retry=retry)
+    counts, holdout = ({}, "") if missing else _pending(plan, out, retry=retry)
     description: dict[str, Any] = {
         "recipe": masked(recipe.model_dump(mode="json")),
         "out": str(out),
         "steps": steps,
+        "holdout": holdout,
         "stages": {
             name: {"fingerprint": print_, **counts.get(name, {})}
             for name, print_ in plan.fingerprints.items()
@@ -103,15 +104,19 @@ def show_plan(
     say("[dim]dry run: nothing was touched")
 
 
-def _pending(plan: Plan, out: Path, *, retry: bool) -> dict[str, dict[str, int]]:
-    """Clips wanted and pending by stage; what one stage rejected is not wanted of the next."""
+def _pending(plan: Plan, out: Path, *, retry: bool) -> tuple[dict[str, dict[str, int]], str]:
+    """Clips wanted and pending by stage, and what of val is set apart.
+
+    What one stage rejected is not wanted of the next.
+    """
     from erray.flow.corpus import recipe_corpus
     from erray.media import limits_print
     from erray.plan import TRACKS, pending
     from erray.records import REJECTED
     from erray.store import RunFolder
 
-    clips = recipe_corpus(plan.recipe, out, touch=False).clips
+    corpus = recipe_corpus(plan.recipe, out, touch=False)
+    clips = corpus.clips
     status, limits = RunFolder.of(plan.recipe, out).status, limits_print(plan.limits)
     counts = {}
     for stage in (TRACKS, *plan.modalities):
@@ -122,4 +127,4 @@ def _pending(plan: Plan, out: Path, *, retry: bool) -> dict[str, dict[str, int]]
         if stage == TRACKS:
             refused = {key for key, state in states.items() if state == REJECTED} - set(todo)
             clips = [clip for clip in clips if plan.key(stage, clip) not in refused]
-    return counts
+    return counts, corpus.holdout

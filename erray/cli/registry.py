@@ -96,16 +96,16 @@ def promote(
     uri: UriOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move an alias to a version that is better on the same val data; exit code 2 if it is not."""
-    from erray.flow.registry import promote as promote_version
-    from erray.flow.registry import told
+    """Move an alias to a version that is better on the same holdout; exit code 2 if it is not."""
+    from erray.flow.promotion import promote as promote_version
+    from erray.flow.promotion import told
 
     if force != bool(why):
         raise UserError("--force and --why REASON go together: the reason is kept with the model")
     store = _store(uri)
     decision = promote_version(store, store.find(model), alias, metric=metric, forced=why)
     if decision.move is None and alias not in decision.version.aliases:
-        raise UserError(f"{told(decision)}; --force --why REASON moves it all the same")
+        raise UserError(told(decision))
     print_hanging(Text(), told(decision))
     if as_json:
         print_json(asdict(decision))
@@ -120,16 +120,26 @@ def compare(
     uri: UriOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two versions on the val clips that both were validated on."""
-    from erray.flow.registry import compare_versions
+    """Compare two versions on the holdout that they keep, or on val where neither keeps one."""
+    from erray.flow.promotion import compare_versions
     from erray.metrics import METRICS
 
     store = _store(uri)
     a, b = store.find(first), store.find(second)
     names = [metric] if metric else list(METRICS)
-    found = asdict(compare_versions(store, a, b, metrics=names, rule=rule))
-    result = {"a": a.uri, "b": b.uri, "split": "val", "left_out": [0, 0], **found}
+    judged = compare_versions(store, a, b, metrics=names, rule=rule)
+    result = {
+        "a": a.uri,
+        "b": b.uri,
+        "split": judged.split,
+        "chosen_by": list(judged.seen),
+        "left_out": [0, 0],
+        **asdict(judged.found),
+    }
     show_comparison(result)
+    for version, seen in zip((a, b), judged.seen, strict=True):
+        if seen:
+            print_line(f"optimistic for {version.called}: {seen} of these clips chose its epoch")
     if as_json:
         print_json(result)
 
@@ -143,7 +153,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Let an alias name again what it named before its last promotion."""
-    from erray.flow.registry import roll_back
+    from erray.flow.promotion import roll_back
 
     move = roll_back(_store(uri), name, alias, why=why)
     print_plainly(f"{name} version {move.to} is {alias} again, before version {move.before}: {why}")

@@ -29,6 +29,13 @@ class Corpus(Section):
     )
     fold: int = Field(0, ge=0, description="cexpr only: which fold is tested")
     num_folds: int = Field(5, ge=2, description="cexpr under strict only: folds that are made")
+    holdout_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="not cexpr-challenge, not published: share of val's groups that chooses "
+        "nothing and judges promotion",
+    )
     clock_hz: float | None = Field(
         None, gt=0, description="ticks per second; null: the frames' own presentation times"
     )
@@ -60,10 +67,13 @@ class Corpus(Section):
         return self
 
     @model_validator(mode="after")
-    def _fold_is_one_of_them(self) -> Corpus:
+    def _splits_of_the_protocol(self) -> Corpus:
         if self.protocol == "published":
-            if self.num_folds != type(self).model_fields["num_folds"].default:
-                raise ValueError("corpus.num_folds is not read under protocol published: remove it")
+            for name in ("num_folds", "holdout_share"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"corpus.{name} is not read under protocol published: remove it"
+                    )
         elif self.fold >= self.num_folds:
             raise ValueError(
                 f"corpus.fold {self.fold} must be below corpus.num_folds {self.num_folds}"
@@ -85,5 +95,6 @@ _KINDS_OF_SETTING = {
     "protocol": ("manifest", "meld", "cexpr"),
     "fold": ("cexpr",),
     "num_folds": ("cexpr",),
+    "holdout_share": ("manifest", "meld", "cexpr"),
 }
 """Settings that some kinds only read."""

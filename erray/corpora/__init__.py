@@ -10,6 +10,7 @@ from erray.config import Corpus
 from erray.corpora.cexpr import read_cexpr
 from erray.corpora.challenge import read_challenge
 from erray.corpora.clips import CorpusClips
+from erray.corpora.holdout import set_apart
 from erray.corpora.manifest import read_manifest
 from erray.corpora.meld import check_media_folders, read_meld
 from erray.corpora.scan import Probe, ScannedMedium, scan_media
@@ -31,7 +32,7 @@ def read_corpus(
     cache: Path | None = None,
     keep: bool = True,
 ) -> CorpusClips:
-    """Read the corpus and, if anything needs its media, what they hold.
+    """Read the corpus, set its holdout apart, and, if anything needs its media, see what they hold.
 
     Args:
         config: the recipe's corpus.
@@ -47,6 +48,8 @@ def read_corpus(
         UserError: what the corpus' reader refuses, for instance bad rows with line numbers.
     """
     corpus = READERS[config.kind](config)
+    clips, holdout = set_apart(config, corpus.clips)
+    corpus = replace(corpus, clips=clips, holdout=holdout)
     if not needs_media:
         return corpus
     if config.kind == "meld":

@@ -19,12 +19,15 @@ class CorpusClips:
         warnings: what somebody should know of the corpus, a sentence each.
         media: file name relative to the root to what the file holds, None where there is no such
             file; None as a whole where no stream reads media.
+        holdout: a line on what of val is set apart, see :mod:`erray.corpora.holdout`; empty
+            without val.
     """
 
     clips: list[Clip]
     excluded: list[tuple[Clip, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     media: dict[str, ScannedMedium | None] | None = None
+    holdout: str = ""
 
 
 def some(names: list[str], *, limit: int = 3) -> str:

@@ -15,6 +15,7 @@ from erray.config import Recipe, fingerprint
 from erray.corpora import CorpusClips
 from erray.corpora.check import check_corpus
 from erray.corpora.findings import Finding
+from erray.corpora.holdout import VAL, with_whole_val
 from erray.credentials import masked, without_credentials
 from erray.errors import UserError
 from erray.extraction import NoProgress, Progress
@@ -33,7 +34,6 @@ from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
 
 FUSION, TUNED = "fusion", "tuned"
-VAL = "val"
 STUDY_FILE = "study.json"
 
 
@@ -158,15 +158,22 @@ class Flow:
         against = self.study().get("against_recipe") if run.name == TUNED else None
         return against is not None and bool(against["test_was_searched"])
 
+    def holdout_was_searched(self, run: TrainingRun) -> bool:
+        """The same of the clips that are set apart."""
+        return run.name == TUNED and bool(self.study().get("holdout_was_searched"))
+
     @cached_property
     def data_fingerprint(self) -> str:
-        """Name of the clips by content: media hashes, spans, splits, labels, transcripts."""
-        return _content_print(self.clips)
+        """Name of the clips by content: media hashes, spans, splits, labels, transcripts.
+
+        What is set apart counts as val: other shares of one corpus are the same data.
+        """
+        return _content_print(with_whole_val(self.clips))
 
     @cached_property
     def val_fingerprint(self) -> str:
         """The same of the clips of val alone: what two models must share to be compared."""
-        return _content_print(clip for clip in self.clips if clip.split == VAL)
+        return _content_print(c for c in with_whole_val(self.clips) if c.split == VAL)
 
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from erray.checkpoint import ModelDescription
+from erray.corpora.holdout import HOLDOUT, VAL
 from erray.encoders import ENCODERS
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import RunScores, score_run
@@ -14,7 +15,15 @@ from erray.flow.context import Flow
 from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, split_meanings
 from erray.statistics import Interval
 
-_SCORED = ("val", "test")
+_SCORED = (VAL, HOLDOUT, "test")
+_HOLDOUT = (
+    "Compared with other versions on the holdout alone: groups of val that were set apart before "
+    "training and chose neither epoch nor settings nor temperature."
+)
+_OPTIMISTIC = (
+    "Has no holdout: all clips of val chose epoch and settings, so a comparison on them is "
+    "optimistic and moves no alias that names another version already."
+)
 _METRICS = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
@@ -26,6 +35,7 @@ def model_card(
     num_parameters: int,
     origin: str,
     test_was_searched: bool,
+    judged_on_holdout: bool,
 ) -> str:
     """Return the card as Markdown.
 
@@ -33,6 +43,7 @@ def model_card(
         rows: predictions of the splits that the model was scored on.
         origin: where the weights come from.
         test_was_searched: a search over folds chose the settings by clips of test, too.
+        judged_on_holdout: the version keeps predictions of clips that chose nothing of it.
     """
     return "\n".join(
         [
@@ -45,6 +56,7 @@ def model_card(
             *_section(
                 "Scores", _scores(flow, rows, split_meanings(test_was_searched=test_was_searched))
             ),
+            *_section("Promotion", [_HOLDOUT if judged_on_holdout else _OPTIMISTIC]),
             *_section("Intended use", _bullets(INTENDED_USES)),
             *_section(
                 "Not intended, and in part forbidden", _bullets(map(_marked, FORBIDDEN_USES))

@@ -1,42 +1,21 @@
-"""Runs to versions, versions to the alias: what is registered, what is promoted, and why not."""
+"""Runs to versions: what of a run is registered, and what the store knows of it."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from erray.credentials import without_credentials
 from erray.errors import UserError
-from erray.evaluation.comparison import Comparison, compare, require_same_clips
-from erray.flow.context import FUSION, TUNED, VAL, Flow
+from erray.flow.context import FUSION, TUNED, Flow
+from erray.flow.promotion import VAL_TAG, Decision, promote, told
 from erray.flow.train import chosen_epoch
-from erray.flow.version_folder import val_clips, write_version
-from erray.registry import BACK, BETTER, FIRST, FORCED, Move, Registry, Version
+from erray.flow.version_folder import write_version
+from erray.registry import Registry, Version
 from erray.training.runs import TrainingRun
-
-LEVEL = 0.05
-"""A version is better when the paired test gives a p value below this."""
-VAL_TAG = "erray.val_fingerprint"
-_NUM_BOOTSTRAP, _SEED = 2000, 0
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether an alias moved, and why.
-
-    Attributes:
-        move: None where it did not.
-        why: one line.
-    """
-
-    version: Version
-    alias: str
-    move: Move | None
-    why: str
 
 
 def register_step(flow: Flow) -> dict[str, str]:
@@ -114,83 +93,6 @@ def register_model(
     return decision
 
 
-def promote(
-    registry: Registry, version: Version, alias: str, *, metric: str, forced: str | None = None
-) -> Decision:
-    """Let ``alias`` name ``version`` if it is better than the version named now.
-
-    Better is: a higher ``metric`` on the same labelled clips of val, p below :data:`LEVEL` in the
-    paired bootstrap over groups. The first version of an alias is not compared.
-
-    Args:
-        forced: a person's reason to move the alias without a comparison.
-
-    Raises:
-        UserError: an alias that MLflow does not take; files that are not those registered; another
-            promotion at the same time.
-    """
-    with registry.deciding():
-        current = registry.alias(version.name, alias)
-        if current is not None and current.version == version.version:
-            return Decision(version, alias, None, "it has the alias already")
-        better, why = _verdict(registry, version, current, metric)
-        how = FIRST if current is None else BETTER
-        if forced is not None:
-            better, how, why = True, FORCED, f"{forced} ({why})"
-        if not better:
-            return Decision(version, alias, None, why)
-        move = registry.move_alias(version, alias, before=current, how=how, why=why)
-    return Decision(version, alias, move, why)
-
-
-def roll_back(registry: Registry, model_name: str, alias: str, *, why: str) -> Move:
-    """Let ``alias`` name again what it named before its last promotion.
-
-    Raises:
-        UserError: no such model or alias, or nothing before.
-    """
-    with registry.deciding():
-        current = registry.alias(model_name, alias)
-        target = registry.before(model_name, alias)
-        return registry.move_alias(target, alias, before=current, how=BACK, why=why)
-
-
-def compare_versions(
-    registry: Registry, a: Version, b: Version, *, metrics: Sequence[str], rule: str | None = None
-) -> Comparison:
-    """Compare the labelled val clips that two versions keep.
-
-    Raises:
-        UserError: a version without val predictions, other clips, labels or contents.
-    """
-    clips = []
-    with tempfile.TemporaryDirectory(prefix="erray-compare-") as scratch:
-        for version in (a, b):
-            found = val_clips(registry.fetch(version.uri, Path(scratch)).folder)
-            if found is None:
-                raise UserError(f"version {version.version} keeps no predictions of val")
-            clips.append(found)
-    names = (f"version {a.version}", f"version {b.version}")
-    prints = [version.tags.get(VAL_TAG) for version in (a, b)]
-    if prints[0] != prints[1]:
-        raise UserError(
-            f"{names[0]} and {names[1]} were validated on other data (fingerprints "
-            f"{prints[0]} and {prints[1]})"
-        )
-    require_same_clips(*clips, names=names, remedy="only the same val clips are compared")
-    return compare(*clips, metrics=metrics, rule=rule, num_bootstrap=_NUM_BOOTSTRAP, seed=_SEED)
-
-
-def told(decision: Decision) -> str:
-    """A decision as one line for people."""
-    version, alias, move = decision.version, decision.alias, decision.move
-    name = f"{version.name} version {version.version}"
-    if move is not None:
-        before = f", before version {move.before}" if move.before else ""
-        return f"{name} is {alias} now{before}: {decision.why}"
-    return f"{name} is not promoted to {alias}: {decision.why}"
-
-
 def describe(registry: Registry, version: Version) -> dict[str, Any]:
     """All that the store knows of a version: files' hash, scores, lineage, moves of its aliases."""
     run = registry.run_facts(version.run_id) if version.run_id else None
@@ -221,23 +123,3 @@ def _candidates(flow: Flow) -> list[TrainingRun]:
     """The finished ones of the recipe's own run and of what a search of this recipe found."""
     jobs = {FUSION: flow.job().fingerprint, TUNED: flow.study().get("tuned_job")}
     return [flow.run(n) for n, job in jobs.items() if job is not None and flow.run(n).holds(job)]
-
-
-def _verdict(
-    registry: Registry, version: Version, current: Version | None, metric: str
-) -> tuple[bool, str]:
-    """Whether a version is better than the current one, and why."""
-    if current is None:
-        return True, "no version had the alias"
-    try:
-        found = compare_versions(registry, version, current, metrics=[metric])
-    except UserError as error:
-        return False, f"it cannot be compared with version {current.version}: {error}"
-    scores, gap = found.clips[metric], found.clips[metric].difference
-    why = (
-        f"{metric.replace('_', ' ')} on {found.num_clips} {VAL} clips {scores.a.value:.3f}, "
-        f"version {current.version} has {scores.b.value:.3f}: difference {gap.difference:+.3f} "
-        f"({gap.low:+.3f} to {gap.high:+.3f}), p {gap.p_value:.3f}"
-    )
-    better = gap.difference > 0 and gap.p_value < LEVEL
-    return better, why if better else f"{why}; a p below {LEVEL} is asked for"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from erray.corpora.holdout import HOLDOUT, VAL
 from erray.flow.context import FUSION, Flow
 from erray.ray_session import ray_session
 from erray.registry import StoreAway
@@ -15,7 +16,7 @@ from erray.training.fanout import train_each
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, finish_run
 
-SCORED_SPLITS = ("val", "test")
+SCORED_SPLITS = (VAL, HOLDOUT, "test")
 
 
 def train_step(flow: Flow) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def train_step(flow: Flow) -> dict[str, Any]:
         jobs = {name: flow.job(None if name == FUSION else [name]) for name in names}
         todo = {n: job for n, job in jobs.items() if not flow.run(n).is_finished(job)}
         if todo:
+            if flow.corpus.holdout:
+                flow.say(flow.corpus.holdout)
             splits = scored_splits(flow)
             with ray_session():
                 if FUSION in todo:
@@ -80,7 +83,10 @@ def chosen_epoch(run: TrainingRun) -> dict[str, float]:
 
 
 def scored_splits(flow: Flow) -> dict[str, FeatureArrays]:
-    """Arrays of the splits that finished runs are scored on, where the corpus has them."""
+    """Arrays of the splits that finished runs are scored on, where the corpus has them.
+
+    Only val is part of a job and chooses anything.
+    """
     present = {clip.split for clip in flow.clips}
     return {split: flow.arrays(split) for split in SCORED_SPLITS if split in present}
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from erray.corpora.holdout import HOLDOUT
 from erray.credentials import without_credentials
 from erray.flow.contest import Contender, contest
 from erray.flow.context import FUSION, TUNED, Flow
@@ -43,9 +44,12 @@ def tune_step(flow: Flow) -> dict[str, Any]:
             seed=flow.recipe.seed,
         )
         if against is not None:
-            against["test_was_searched"] = _test_was_searched(flow, jobs)
+            against["test_was_searched"] = _was_searched(flow, jobs, "test")
             flow.registry.log_metrics(parent, [_tracked(against)])
-        write_json(flow.study_file, asdict(study) | _jobs(flow) | {"against_recipe": against})
+        seen = {"holdout_was_searched": _was_searched(flow, jobs, HOLDOUT)}
+        write_json(
+            flow.study_file, asdict(study) | _jobs(flow) | seen | {"against_recipe": against}
+        )
         flow.registry.log_file(parent, flow.study_file)
         _track_trials(flow, study, parent)
     return {
@@ -82,11 +86,11 @@ def _train(flow: Flow, contenders: Sequence[Contender], parent: str) -> None:
         train_all(flow, todo, scored_splits(flow), parent)
 
 
-def _test_was_searched(flow: Flow, jobs: Sequence[TrainJob]) -> bool:
-    """A clip of test was trained on or judged by in a trial: with folds, in another fold."""
-    test = {clip.clip_id for clip in flow.clips if clip.split == "test"}
+def _was_searched(flow: Flow, jobs: Sequence[TrainJob], split: str) -> bool:
+    """A clip of ``split`` was trained on or judged by in a trial: with folds, in another fold."""
+    unseen = {clip.clip_id for clip in flow.clips if clip.split == split}
     splits = [arrays for job in jobs for arrays in (job.train, job.val)]
-    return any(place.clip_id in test for arrays in splits for place in arrays.clips)
+    return any(place.clip_id in unseen for arrays in splits for place in arrays.clips)
 
 
 def _tracked(against: dict[str, Any]) -> dict[str, float]:

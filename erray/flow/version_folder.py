@@ -1,13 +1,16 @@
-"""The folder that becomes a model version: the model, its card, what it reads, val's predictions.
+"""The folder that becomes a model version: the model, its card, what it reads, what it predicts.
 
-=====================  =========================================================================
-``model.safetensors``  weights, normalisers included (:mod:`erray.checkpoint`)
-``model.json``         all of the model but its weights
-``SHA256SUMS``         of both
-``input_schema.json``  streams with width, modality and fingerprint; clock; classes
-``MODEL_CARD.md``      for people
-``val_predictions/``   the labelled clips of val as the model predicts them, as Parquet
-=====================  =========================================================================
+========================  ======================================================================
+``model.safetensors``     weights, normalisers included (:mod:`erray.checkpoint`)
+``model.json``            all of the model but its weights
+``SHA256SUMS``            of both
+``input_schema.json``     streams with width, modality and fingerprint; clock; classes
+``MODEL_CARD.md``         for people
+``val_predictions/``      the labelled clips of val as the model predicts them, as Parquet
+``holdout_predictions/``  the same of those that are set apart (:mod:`erray.corpora.holdout`)
+========================  ======================================================================
+
+The holdout is left out where a search over folds has seen clips of it.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from erray.checkpoint import ModelDescription, load_model
-from erray.evaluation.clips import LabelledClips
-from erray.flow.context import VAL, Flow
+from erray.corpora.holdout import HOLDOUT, VAL
+from erray.flow.context import Flow
 from erray.flow.model_card import model_card
 from erray.records import PREDICTION_SCHEMA
 from erray.store import Table
 from erray.training.runs import TrainingRun
 
-CARD, INPUT_SCHEMA, VAL_PREDICTIONS = "MODEL_CARD.md", "input_schema.json", "val_predictions"
+CARD, INPUT_SCHEMA = "MODEL_CARD.md", "input_schema.json"
+KEPT = {split: f"{split}_predictions" for split in (VAL, HOLDOUT)}
+"""Split to the folder of its predictions."""
 
 
 def write_version(
@@ -49,6 +54,12 @@ def write_version(
     schema = json.dumps(input_schema(description, flow.plan.modalities), indent=2)
     (folder / INPUT_SCHEMA).write_text(schema + "\n", encoding="utf-8")
     rows = [] if run is None else run.predictions.read().to_pylist()
+    searched = run is not None and flow.holdout_was_searched(run)
+    kept = {
+        split: [row for row in rows if row["split"] == split and row["label"] is not None]
+        for split in KEPT
+        if not (split == HOLDOUT and searched)
+    }
     card = model_card(
         flow,
         description,
@@ -56,11 +67,12 @@ def write_version(
         num_parameters=num_parameters,
         origin=origin,
         test_was_searched=run is not None and flow.test_was_searched(run),
+        judged_on_holdout=bool(kept.get(HOLDOUT)),
     )
     (folder / CARD).write_text(card, encoding="utf-8")
-    val = [row for row in rows if row["split"] == VAL and row["label"] is not None]
-    if val:
-        Table(str(folder / VAL_PREDICTIONS), PREDICTION_SCHEMA).replace(val)
+    for split, part in kept.items():
+        if part:
+            Table(str(folder / KEPT[split]), PREDICTION_SCHEMA).replace(part)
 
 
 def input_schema(description: ModelDescription, modalities: dict[str, str]) -> dict[str, Any]:
@@ -88,7 +100,7 @@ def input_schema(description: ModelDescription, modalities: dict[str, str]) -> d
     }
 
 
-def val_clips(folder: Path) -> LabelledClips | None:
-    """The labelled val clips that a version's folder keeps; None where it keeps none."""
-    table = Table(str(folder / VAL_PREDICTIONS), PREDICTION_SCHEMA)
-    return LabelledClips.from_rows(table.read().to_pylist())
+def kept_rows(folder: Path) -> list[dict[str, Any]]:
+    """Predictions of the labelled clips of val and of the holdout that a version's folder keeps."""
+    tables = (Table(str(folder / name), PREDICTION_SCHEMA) for name in KEPT.values())
+    return [row for table in tables for row in table.read().to_pylist()]

@@ -43,6 +43,11 @@ class Version:
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
 
+    @property
+    def called(self) -> str:
+        """What people call it: numbers begin anew with every model."""
+        return f"{self.name} version {self.version}"
+
 
 @dataclass(frozen=True)
 class FetchedModel:

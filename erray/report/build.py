@@ -49,7 +49,7 @@ from erray.store import RunFolder
 from erray.store.folder import Folder
 
 _CHALLENGE_TIMELINES = 4
-_SPLITS = ("train", "val", "test", "challenge")
+_SPLITS = ("train", "val", "holdout", "test", "challenge")
 _STYLES = ("style.css", "sections.css", "timeline.css")
 
 

@@ -42,6 +42,7 @@ LIMITS = (
 SPLIT_MEANINGS = {
     "train": "the weights and the normaliser were fitted on it",
     "val": "val chose the epoch and the settings: its scores are optimistic",
+    "holdout": "set apart from val, chosen on nothing: promotion is judged on it alone",
     "test": "chosen on nothing: the test split was scored when the weights stood",
 }
 SEARCHED_TEST = (

@@ -10,14 +10,8 @@ from erray.cli.main import main
 from erray.errors import UserError
 from erray.evaluation.clips import LabelledClips
 from erray.flow.outbox import Outbox
-from erray.flow.registry import (
-    VAL_TAG,
-    compare_versions,
-    describe,
-    describe_run,
-    promote,
-    roll_back,
-)
+from erray.flow.promotion import VAL_TAG, compare_versions, promote, roll_back
+from erray.flow.registry import describe, describe_run
 from erray.records import PREDICTION_SCHEMA
 from erray.registry import BACK, BETTER, FIRST, FORCED, Registry
 from erray.store import Table
@@ -41,16 +35,16 @@ def registry(home):
 
 @pytest.fixture
 def register(registry, tmp_path):
-    """Register a version of ``model`` whose val predictions have some skill."""
+    """Register a version of ``model`` whose predictions of a split have some skill."""
 
-    def register(model, skill, *, seed=0, data="same", rows=None, parent=None):
-        folder = tmp_path / f"{model}-{skill}-{seed}-{data}"
+    def register(model, skill, *, seed=0, data="same", rows=None, parent=None, split="holdout"):
+        folder = tmp_path / f"{model}-{skill}-{seed}-{data}-{split}"
         folder.mkdir()
         (folder / "model.json").write_text(json.dumps([model, skill, seed]))
         if rows is None:
-            rows = made_up_rows(seed, skill=skill, split="val")
+            rows = made_up_rows(seed, skill=skill, split=split)
         if rows:
-            Table(str(folder / "val_predictions"), PREDICTION_SCHEMA).replace(rows)
+            Table(str(folder / f"{split}_predictions"), PREDICTION_SCHEMA).replace(rows)
         with registry.run(f"{model} {skill}", parent=parent) as run_id:
             return registry.register(run_id, folder, model_name=model, tags={VAL_TAG: data})
 
@@ -82,7 +76,7 @@ def test_the_first_passes_and_then_only_what_is_better(registry, register):
 
 def test_a_little_better_is_not_better(registry, register):
     # one more clip right of 60: higher, and no evidence
-    rows = made_up_rows(3, skill=GOOD, split="val")
+    rows = made_up_rows(3, skill=GOOD, split="holdout")
     wrong = next(i for i, row in enumerate(rows) if row["predicted"] != row["label"])
     clips = LabelledClips.from_rows(rows)
     right = clips.logits[wrong] * 0
@@ -100,18 +94,40 @@ def test_a_little_better_is_not_better(registry, register):
 def test_the_verdict_has_the_numbers_of_the_comparison(registry, register):
     a, b = register("numbers", BEST), register("numbers", WEAK)
     decided(registry, b)
-    found = compare_versions(registry, a, b, metrics=["weighted_f1"]).clips["weighted_f1"]
+    judged = compare_versions(registry, a, b, metrics=["weighted_f1"])
+    found = judged.found.clips["weighted_f1"]
     why = decided(registry, a).why
     assert f"{found.a.value:.3f}" in why and f"p {found.difference.p_value:.3f}" in why
-    assert f"version {b.version} has {found.b.value:.3f}" in why
+    assert f"numbers version {b.version} has {found.b.value:.3f}" in why
+
+
+def test_without_a_holdout_only_the_first_is_promoted(registry, register):
+    # as versions of before there was a holdout are, and those of a val too small for one
+    first = register("optimistic", WEAK, split="val")
+    best = register("optimistic", BEST, split="val")
+    assert decided(registry, first).move.how == FIRST
+    refused = decided(registry, best)
+    assert refused.move is None and refused.why.startswith("optimistic: ")
+    # one with a holdout is judged on it, though it chose the champion's epoch
+    better = register("optimistic", BEST, seed=1)
+    moved = decided(registry, better)
+    assert moved.move.how == BETTER and "chose the epoch of optimistic version 1" in moved.why
 
 
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("media", {"data": "other"}, "validated on other data .fingerprints other and same"),
-        ("clips", {"rows": made_up_rows(0, skill=BEST, num_clips=57)}, "different labelled clips"),
-        ("empty", {"rows": []}, "version 2 keeps no predictions of val"),
+        (
+            "media",
+            {"data": "other"},
+            "media version 2 and media version 1 were validated on other data .fingerprints other",
+        ),
+        (
+            "clips",
+            {"rows": made_up_rows(0, skill=BEST, num_clips=57, split="holdout")},
+            "clips version 2 and clips version 1 cover different labelled clips",
+        ),
+        ("empty", {"rows": []}, "empty version 2 keeps no predictions of val"),
     ],
 )
 def test_what_cannot_be_compared_is_not_promoted(registry, register, model, options, message):
@@ -121,7 +137,7 @@ def test_what_cannot_be_compared_is_not_promoted(registry, register, model, opti
     assert refused.move is None
     with pytest.raises(UserError, match=message):
         compare_versions(registry, other, first, metrics=["weighted_f1"])
-    assert refused.why.startswith("it cannot be compared with version 1: ")
+    assert refused.why.startswith(f"it cannot be compared with {model} version 1: ")
     assert champion(registry, model) == "1"
 
 
@@ -134,7 +150,7 @@ def test_force_is_kept_with_who_when_and_why(registry, register, monkeypatch):
     tags = client.get_registered_model("forced").tags
     logged = [json.loads(tags[key]) for key in sorted(tags)][-1]
     assert (logged["who"], logged["how"], logged["to"]) == ("ada", FORCED, "2")
-    assert logged["why"].startswith("a demonstration (weighted f1 on 60 val clips")
+    assert logged["why"].startswith("a demonstration (weighted f1 on 60 holdout clips")
     assert logged["when"].endswith("+00:00")
     assert client.get_model_version_by_alias("forced", "champion").run_id == weak.run_id
 
@@ -165,7 +181,7 @@ def test_promotions_at_once_are_decided_one_after_the_other(registry, register, 
     winner = next(decision for decision in found if decision.move)
     assert champion(registry, "race") == winner.version.version
     assert all(
-        f"version {winner.version.version} has" in decision.why
+        f"race version {winner.version.version} has" in decision.why
         for decision in found
         if not decision.move
     )

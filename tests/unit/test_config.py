@@ -60,6 +60,8 @@ def test_an_override_sets_one_value(override, read, value):
         ({"kind": "meld", "fold": 1}, "fold is read by kind cexpr only, not by meld: remove it"),
         ({"num_folds": 3}, "num_folds is read by kind cexpr only, not by manifest"),
         ({"kind": "cexpr", "protocol": "published", "num_folds": 3}, "num_folds is not read under"),
+        ({"protocol": "published", "holdout_share": 0.2}, "holdout_share is not read under"),
+        ({"kind": "cexpr-challenge", "holdout_share": 0.2}, "holdout_share is read by kind manif"),
         ({"kind": "cexpr", "fold": 5}, "fold 5 must be below corpus.num_folds 5"),
         ({"kind": "meld", "labels": "cexpr7"}, "labels of kind meld must be one of basic7, found"),
         ({"kind": "cexpr", "labels": "basic7"}, "must be one of cexpr7, cexpr8, found 'basic7'"),

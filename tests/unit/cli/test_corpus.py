@@ -75,7 +75,9 @@ def test_errors_are_exit_code_2_and_refuse_the_extraction(corpus, capsys):
 def test_a_good_corpus_says_so_and_is_looked_at_once(corpus, capsys, tmp_path):
     write_manifest(corpus.parent / "films", "a,a.mp4,train", "b,b.mp4,val")
     assert check(corpus, "--out", str(tmp_path / "run")) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing is wrong"
+    *_, holdout, last = capsys.readouterr().out.splitlines()
+    assert last == "nothing is wrong"
+    assert holdout.startswith("holdout: nothing of val is set apart (0 labelled groups")
     assert (tmp_path / "run" / "cache" / "media.parquet").is_file()
 
 

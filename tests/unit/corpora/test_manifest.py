@@ -222,7 +222,7 @@ def test_clips_carry_the_hash_of_their_content(root):
     expected = hashlib.sha256(b"movie a").hexdigest()
     clips = read_corpus(config, needs_media=True).clips
     assert [clip.file_sha256 for clip in clips] == [expected, None, None]
-    assert read_corpus(config, needs_media=False) == read_manifest(config)
+    assert read_corpus(config, needs_media=False).clips == read_manifest(config).clips
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_a_card_says_on_what_it_was_trained_and_how_good_it_is(flow, description
         num_parameters=12345,
         origin="trained here",
         test_was_searched=False,
+        judged_on_holdout=False,
     )
+    assert "Has no holdout" in card
     assert "| groups | 2 | 2 | 2 |" in card and "12,345 parameters, trained here" in card
     assert f"60 labelled clips in 20 groups; {SPLIT_MEANINGS['test']}." in card
     right = accuracy_score([r["label"] for r in rows], [r["predicted"] for r in rows])
@@ -86,6 +88,7 @@ def test_a_card_does_not_call_test_unseen_that_was_searched(flow, description):
         num_parameters=1,
         origin="trained here",
         test_was_searched=True,
+        judged_on_holdout=True,
     )
     assert f"60 labelled clips in 20 groups; {SEARCHED_TEST}." in card
     assert "chosen on nothing" not in card
@@ -93,7 +96,13 @@ def test_a_card_does_not_call_test_unseen_that_was_searched(flow, description):
 
 def test_an_imported_model_is_not_measured(flow, description):
     card = model_card(
-        flow, description, [], num_parameters=1, origin="imported", test_was_searched=False
+        flow,
+        description,
+        [],
+        num_parameters=1,
+        origin="imported",
+        test_was_searched=False,
+        judged_on_holdout=False,
     )
     assert "Not measured: the model was trained elsewhere." in card
     assert "Not known: the model was trained elsewhere." in card

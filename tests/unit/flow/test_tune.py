@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from erray.config import Recipe
+from erray.corpora import CorpusClips
 from erray.flow import tune
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.flow.registry import register_step
+from erray.records import Clip
 from erray.registry import Registry
 from erray.training.job import TrainJob
 from erray.tuning import Study
@@ -129,6 +131,19 @@ def test_only_the_tuned_run_was_chosen_by_clips_of_test(flow, job, was_searched)
     assert not flow.test_was_searched(flow.run(FUSION))
 
 
+def test_a_search_says_whether_it_saw_what_is_set_apart(tuned_flow, job):
+    tune.tune_step(tuned_flow)
+    assert tuned_flow.study()["holdout_was_searched"] is False
+    seen = job.val.clips[0]  # as folds let it: val of another fold
+    tuned_flow.__dict__["corpus"] = CorpusClips(
+        [Clip(clip_id=seen.clip_id, media="m", split="holdout", group=seen.group)]
+    )
+    tune.tune_step(tuned_flow)
+    assert tuned_flow.study()["holdout_was_searched"] is True
+    assert tuned_flow.holdout_was_searched(tuned_flow.run(TUNED))
+    assert not tuned_flow.holdout_was_searched(tuned_flow.run(FUSION))
+
+
 def trial(number: int, state: str, reason: str | None = None) -> dict[str, Any]:
     curve = [0.3, 0.4]
     about = {"number": number, "state": state, "value": 0.4, "curve": curve, "reason": reason}
@@ -164,6 +179,7 @@ def tuned_flow(flow: Flow, job: TrainJob, monkeypatch: pytest.MonkeyPatch) -> Fl
     monkeypatch.setattr(Flow, "step", lambda self, name: nullcontext("parent"))
     flow.__dict__["registry"] = Recorder(flow.home)
     flow.__dict__["data_fingerprint"] = "data"
+    flow.__dict__["corpus"] = CorpusClips([])
     return flow
 
 
