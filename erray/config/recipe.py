@@ -60,6 +60,7 @@ class Tune(Section):
         None, description="a file of tune_spaces/ by name, or a path; null: the model's name"
     )
     num_trials: int = Field(6, ge=1, description="of the study, interrupted ones not counted")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="who draws settings")
     max_concurrent: int = Field(2, ge=1)
     epochs: int = Field(10, ge=1, description="epochs of a trial that is not stopped early")
     grace_epochs: int = Field(3, ge=1, description="epochs before ASHA may stop a trial")

@@ -17,7 +17,15 @@ from erray.flow.train import scored_splits, summary, track, train_all
 from erray.ray_session import ray_session
 from erray.store import write_json
 from erray.training.job import TrainJob
-from erray.tuning import FAILED, INTERRUPTED, Study, search, trial_job
+from erray.tuning import (
+    FAILED,
+    INTERRUPTED,
+    Study,
+    at_full_length,
+    search,
+    trial_job,
+    trial_recipe,
+)
 
 _TRACKED = "tracked.json"
 
@@ -46,9 +54,12 @@ def tune_step(flow: Flow) -> dict[str, Any]:
         if against is not None:
             against["test_was_searched"] = _was_searched(flow, jobs, "test")
             flow.registry.log_metrics(parent, [_tracked(against)])
-        seen = {"holdout_was_searched": _was_searched(flow, jobs, HOLDOUT)}
+        more = {
+            "holdout_was_searched": _was_searched(flow, jobs, HOLDOUT),
+            "tuned_settings": at_full_length(flow.recipe, study.best_settings),
+        }
         write_json(
-            flow.study_file, asdict(study) | _jobs(flow) | seen | {"against_recipe": against}
+            flow.study_file, asdict(study) | _jobs(flow) | more | {"against_recipe": against}
         )
         flow.registry.log_file(parent, flow.study_file)
         _track_trials(flow, study, parent)
@@ -63,7 +74,7 @@ def tune_step(flow: Flow) -> dict[str, Any]:
 def _contenders(flow: Flow, study: Study) -> list[Contender]:
     """The best settings and the recipe's own with every seed; those of ``fusion`` if it is one."""
     base, seeds = flow.job(), flow.recipe.tune.seeds
-    best = trial_job(flow.recipe, base, study.best_settings)
+    best = trial_job(flow.recipe, base, at_full_length(flow.recipe, study.best_settings))
     main_seed = flow.recipe.seed if flow.recipe.seed in seeds else seeds[0]
     found = []
     for seed in seeds:
@@ -107,13 +118,13 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
     path = flow.out / "tune" / _TRACKED
     store = {"store": without_credentials(flow.registry.uri), "study": study.name}
     sent = _sent(path, store)
-    base = flow.job()
+    base, short = flow.job(), trial_recipe(flow.recipe)
     for trial in study.trials:
         if trial["number"] in sent:
             continue
         rows = [{"epoch": i, study.metric: value} for i, value in enumerate(trial["curve"])]
         # settings that are no recipe have no job of their own: the reason says what was wrong
-        job = trial_job(flow.recipe, base, trial["settings"] or {})
+        job = trial_job(short, base, trial["settings"] or {})
         tags = {"erray.trial.state": trial["state"]}
         if trial["reason"] is not None:
             tags["erray.trial.reason"] = without_credentials(trial["reason"])

@@ -2,7 +2,8 @@
 
 Epochs count from 0. The loop asks ``lr(epoch, batch, num_batches)`` before every step and calls
 ``end_epoch(metric)`` after every validation. Only ``mywarmup`` looks at the batch and remembers
-the metric; the others depend on the epoch alone.
+the metric; the others depend on the epoch alone. ``in_epochs`` names the options that count epochs:
+they change where a run has another length.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from erray.errors import UserError
 from erray.options import parse_options
@@ -22,6 +23,7 @@ from erray.options import parse_options
 class Schedule(ABC):
     """A learning rate for every step of a run."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ()
     base_lr: float
 
     @abstractmethod
@@ -51,6 +53,7 @@ class Constant(Schedule):
 class Step(Schedule):
     """base_lr * gamma^floor(epoch / step_size)."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("step_size",)
     gamma: float = 0.1
     step_size: int = 40
 
@@ -65,6 +68,7 @@ class Step(Schedule):
 class MyStep(Schedule):
     """``Step``, not below min_lr."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("step_size",)
     gamma: float = 0.1
     step_size: int = 40
     min_lr: float = 1e-7
@@ -80,6 +84,7 @@ class MyStep(Schedule):
 class MultiStep(Schedule):
     """base_lr * gamma^(milestones passed); a milestone is passed in the epoch of its number."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("milestones",)
     gamma: float = 0.1
     milestones: tuple[int, ...] = (0,)
 
@@ -96,6 +101,7 @@ class MultiStep(Schedule):
 class Cosine(Schedule):
     """min_lr + (base_lr - min_lr) (1 + cos(pi epoch / t_max)) / 2; rises again after t_max."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("t_max",)
     t_max: int = 100
     min_lr: float = 1e-7
 
@@ -111,6 +117,7 @@ class Cosine(Schedule):
 class MyCosine(Schedule):
     """max(base_lr * coef (1 + cos((epoch - 1) pi / max_epochs)), min_lr)."""
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("max_epochs",)
     coef: float = 0.5
     max_epochs: int = 100
     min_lr: float = 1e-7
@@ -143,6 +150,7 @@ class MyWarmup(Schedule):
     metric but are not counted as bad. A metric that is not a number is no improvement.
     """
 
+    in_epochs: ClassVar[tuple[str, ...]] = ("min_epochs", "patience")
     min_epochs: int = 5
     factor: float = 0.5
     patience: int = 10

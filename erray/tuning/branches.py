@@ -79,10 +79,12 @@ def modality_dropout(trial: optuna.Trial) -> None:
 def schedule(trial: optuna.Trial, recipe: Recipe) -> Settings:
     """A constant rate or one of the six published schedules, with that one's parameters.
 
-    Lengths are of the recipe's ``train.epochs``, for which the best settings are trained.
+    Lengths are of the recipe's ``train.epochs``: in a search those of a trial
+    (:mod:`erray.tuning.length`). A warm-up of the recipe takes its epochs from them.
     """
     name = trial.suggest_categorical(f"{_SCHEDULE}.name", ["constant", *_SCHEDULES])
-    found = {} if name == "constant" else _SCHEDULES[name](trial, recipe.train.epochs)
+    epochs = recipe.train.epochs - (0 if name == "mywarmup" else recipe.train.warmup_epochs)
+    found = {} if name == "constant" else _SCHEDULES[name](trial, max(1, epochs))
     return found | ({"train.warmup_epochs": 0} if name == "mywarmup" else {})
 
 
@@ -132,20 +134,21 @@ def _multistep(trial: optuna.Trial, epochs: int) -> Settings:
     trial.suggest_float(f"{_SCHEDULE}.options.gamma", 0.1, 0.9)
     first = trial.suggest_float(f"{OWN}first_milestone", 0.2, 0.6)
     second = trial.suggest_float(f"{OWN}second_milestone", 0.6, 0.9)
-    milestones = [round(first * epochs), round(second * epochs)]
+    milestones = [max(1, round(first * epochs)), max(1, round(second * epochs))]
     return {f"{_SCHEDULE}.options.milestones": milestones}
 
 
 def _cosine(trial: optuna.Trial, epochs: int) -> Settings:
     _floor(trial)
-    trial.suggest_int(f"{_SCHEDULE}.options.t_max", max(1, epochs // 2), max(1, epochs))
+    # nearly all of the epochs: after t_max the rate would rise again
+    trial.suggest_int(f"{_SCHEDULE}.options.t_max", epochs - epochs // 4, epochs)
     return {}
 
 
 def _mycosine(trial: optuna.Trial, epochs: int) -> Settings:
     _floor(trial)
     trial.suggest_float(f"{_SCHEDULE}.options.coef", 0.25, 1.0)
-    trial.suggest_int(f"{_SCHEDULE}.options.max_epochs", max(1, epochs // 2), max(1, epochs))
+    trial.suggest_int(f"{_SCHEDULE}.options.max_epochs", epochs - epochs // 4, epochs)
     return {}
 
 

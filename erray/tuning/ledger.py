@@ -7,20 +7,19 @@ driver ended first). Interrupted trials do not count and their settings are trie
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
-from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from erray.errors import UserError
+from erray.tuning.sampling import AGAIN, RANDOM, SamplerName, make_samplers, num_startup
 
 SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
+SAMPLER = "sampler"
 """Names of a trial's user attributes."""
 
 _QUEUED = "fixed_params"
@@ -61,6 +60,7 @@ class Ledger:
 
     Args:
         halving: None: every trial has all its epochs.
+        sampler: who draws settings; with ``tpe``, chance draws the first ones.
         max_concurrent: trials at a time; with several, the sampler takes running ones for bad.
     """
 
@@ -73,6 +73,7 @@ class Ledger:
         epochs: int,
         halving: Halving | None,
         max_concurrent: int,
+        sampler: SamplerName,
         seed: int,
     ) -> None:
         self.study, self.num_trials, self.epochs = study, num_trials, epochs
@@ -80,7 +81,8 @@ class Ledger:
         self._running: dict[int, Running] = {}
         study.pruner = optuna.pruners.NopPruner() if halving is None else _pruner(halving)
         self._settle_stale()
-        study.sampler = _sampler(seed, num_before=len(self.trials), liar=max_concurrent > 1)
+        self._sampler = sampler
+        self._samplers = make_samplers(seed, num_before=len(self.trials), liar=max_concurrent > 1)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -99,7 +101,11 @@ class Ledger:
         A suggestion that is no recipe is a failed trial, and another one is begun.
         """
         while self.num_counted < self.num_trials:
+            queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            drawn_by = self._next_sampler()
+            self.study.sampler = self._samplers[drawn_by]
             trial = self.study.ask()
+            trial.set_user_attr(SAMPLER, AGAIN if queued else drawn_by)
             self._running[trial.number] = Running(trial)
             try:
                 settings = self._suggest(trial)
@@ -138,6 +144,12 @@ class Ledger:
         running.trial.set_user_attr(REASON, reason)
         self.study.tell(running.trial, state=TrialState.FAIL)
 
+    def _next_sampler(self) -> SamplerName:
+        """Chance, until as many trials as TPE starts from have a value or will have one."""
+        with_value = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        num = len(self.study.get_trials(deepcopy=False, states=with_value))
+        return RANDOM if num < num_startup(self.num_trials) else self._sampler
+
     def _end(self, number: int) -> Running:
         running = self._running.pop(number)
         running.trial.set_user_attr(SECONDS, round(running.seconds, 3))
@@ -166,11 +178,3 @@ def _pruner(halving: Halving) -> SuccessiveHalvingPruner:
     return SuccessiveHalvingPruner(
         min_resource=min(halving.grace_epochs, halving.epochs), reduction_factor=halving.factor
     )
-
-
-def _sampler(seed: int, *, num_before: int, liar: bool) -> TPESampler:
-    """Seeded by the trials that are there too: a search that goes on draws anew."""
-    drawn = np.random.SeedSequence([seed, num_before]).generate_state(1)[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=int(drawn), multivariate=True, group=True, constant_liar=liar)

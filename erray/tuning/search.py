@@ -16,6 +16,7 @@ from erray.training.validation import selection_key
 from erray.tuning import branches
 from erray.tuning.driver import Slots, run_trials
 from erray.tuning.ledger import Halving, Ledger
+from erray.tuning.length import trial_recipe
 from erray.tuning.space import Space, load_space
 from erray.tuning.storage import open_study
 from erray.tuning.study import Study, read_study
@@ -35,23 +36,25 @@ def search(recipe: Recipe, jobs: Sequence[TrainJob], folder: Path) -> Study:
     settings, metric = recipe.tune, selection_key(jobs[0].settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = load_space(settings.space or recipe.model.name)
+    short = trial_recipe(recipe)
     # what a trial needs of the recipe: no address with a password goes to its process
-    part = Recipe(name=recipe.name, model=recipe.model, train=recipe.train)
+    part = Recipe(name=short.name, model=short.model, train=short.train)
     with open_study(study_name(recipe, jobs, space), folder=folder, url=settings.storage) as study:
         ledger = Ledger(
             study,
-            lambda trial: space.suggest(trial, recipe),
+            lambda trial: space.suggest(trial, short),
             num_trials=settings.num_trials,
             epochs=settings.epochs,
             halving=Halving(settings.epochs, settings.grace_epochs, settings.reduction_factor),
             max_concurrent=settings.max_concurrent,
+            sampler=settings.sampler,
             seed=recipe.seed,
         )
         if ledger.num_counted < settings.num_trials:
             device = "cuda" if settings.gpus_per_trial > 0 else "cpu"
             run_trials(
                 ledger,
-                FoldTrial(part, jobs, settings.epochs, device),
+                FoldTrial(part, jobs, device),
                 slots=Slots(
                     settings.max_concurrent, settings.cpus_per_trial, settings.gpus_per_trial
                 ),

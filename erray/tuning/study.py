@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from erray.errors import UserError
-from erray.tuning.ledger import INTERRUPTED, REASON, SECONDS, SETTINGS, Ledger
+from erray.tuning.ledger import INTERRUPTED, REASON, SAMPLER, SECONDS, SETTINGS, Ledger
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 MIN_FOR_IMPORTANCE = 6
@@ -29,7 +29,8 @@ class Study:
         trials: ``number``, ``state`` (``complete``, ``pruned``, ``failed`` or ``interrupted``),
             ``value`` (of the best epoch; None without one), ``epochs``, ``params`` (what was
             suggested), ``settings`` (recipe keys; None where they were no recipe), ``curve``,
-            ``seconds`` of training, ``reason`` of an end that was none of the first two.
+            ``seconds`` of training, ``reason`` of an end that was none of the first two,
+            ``sampler`` that drew it (``random``, ``tpe``, or ``again`` after an interruption).
         best: number of the best complete trial; of equal ones the first.
         importance: see :func:`importance`.
     """
@@ -42,7 +43,7 @@ class Study:
 
     @property
     def best_settings(self) -> dict[str, Any]:
-        """Recipe keys and values of the best trial."""
+        """Recipe keys and values of the best trial, of a trial's length."""
         return dict(self.trials[self.best]["settings"])
 
     @property
@@ -148,4 +149,5 @@ def _plain(trial: FrozenTrial) -> dict[str, Any]:
         "curve": curve,
         "seconds": noted.get(SECONDS),
         "reason": noted.get(REASON),
+        "sampler": noted.get(SAMPLER),
     }

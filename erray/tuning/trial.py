@@ -24,11 +24,13 @@ class FoldTrial:
     """Trains settings on every job, epoch by epoch side by side; a fold's job, or the only one.
 
     It travels to the trial's process: jobs hold folders of memory-mapped features, not values.
+
+    Attributes:
+        recipe: as long as a trial, see :func:`erray.tuning.length.trial_recipe`.
     """
 
     recipe: Recipe
     jobs: Sequence[TrainJob]
-    epochs: int
     device: str
 
     def __call__(self, settings: Mapping[str, Any]) -> Iterator[Epoch]:
@@ -37,8 +39,7 @@ class FoldTrial:
         Raises:
             UserError: settings that do not fit the model, features or weights not finite.
         """
-        whole = {"train.epochs": self.epochs, "train.patience": self.epochs}
-        jobs = [trial_job(self.recipe, job, {**settings, **whole}) for job in self.jobs]
+        jobs = [trial_job(self.recipe, job, settings) for job in self.jobs]
         loops = [TrainingLoop(job, device=self.device) for job in jobs]
         key = selection_key(jobs[0].settings)
         for rows in zip(*(loop.run() for loop in loops), strict=True):
@@ -47,6 +48,6 @@ class FoldTrial:
 
 
 def trial_job(recipe: Recipe, job: TrainJob, settings: Mapping[str, Any]) -> TrainJob:
-    """Return ``job`` with ``settings`` (dotted recipe keys), at full training length."""
+    """Return ``job`` with the model and training of ``recipe``, changed by dotted recipe keys."""
     changed = with_settings(recipe, settings)
     return replace(job, model=changed.model, settings=changed.train)

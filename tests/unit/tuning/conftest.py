@@ -35,7 +35,13 @@ def open_ledger(tmp_path: Path) -> Open:
 
     @contextmanager
     def opened(num_trials: int = 6, **changes: Any) -> Iterator[Ledger]:
-        settings = {"epochs": 9, "halving": Halving(9, 1, 3), "max_concurrent": 2, "seed": 0}
+        settings = {
+            "epochs": 9,
+            "halving": Halving(9, 1, 3),
+            "max_concurrent": 2,
+            "sampler": "tpe",
+            "seed": 0,
+        }
         with open_study(NAME, folder=tmp_path, url=None) as study:
             asked = changes.pop("suggest", suggest)
             yield Ledger(study, asked, num_trials=num_trials, **settings | changes)

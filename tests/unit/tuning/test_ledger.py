@@ -11,7 +11,16 @@ import pytest
 from optuna.trial import TrialState
 
 from erray.errors import UserError
-from erray.tuning.ledger import INTERRUPTED, REASON, SECONDS, SETTINGS, Halving, Ledger
+from erray.tuning.ledger import (
+    INTERRUPTED,
+    REASON,
+    SAMPLER,
+    SECONDS,
+    SETTINGS,
+    Halving,
+    Ledger,
+)
+from erray.tuning.sampling import make_samplers, num_startup
 
 
 def run_one(ledger, curve, *, seconds=0.5):
@@ -188,15 +197,66 @@ def test_a_value_that_is_no_number_stops_its_trial(open_ledger):
         assert states(ledger) == ["PRUNED"]
 
 
-def test_the_sampler_is_the_promised_one(open_ledger):
-    with open_ledger(1, max_concurrent=1) as ledger:
-        alone = ledger.study.sampler
-    with open_ledger(1) as ledger:
-        several = ledger.study.sampler
-    for sampler, liar in ((alone, False), (several, True)):
-        assert isinstance(sampler, optuna.samplers.TPESampler)
-        assert (sampler._multivariate, sampler._group) == (True, True)
-        assert sampler._constant_liar == liar
+@pytest.mark.parametrize(
+    ("num_trials", "num_random"), [(1, 1), (2, 1), (6, 2), (8, 2), (12, 4), (30, 10), (200, 10)]
+)
+def test_chance_draws_a_third_of_the_trials_and_at_most_ten(num_trials, num_random):
+    assert num_startup(num_trials) == num_random
+
+
+def ask_and_finish(ledger, num, value=lambda number: number % 3):
+    """Ask for trials in turn; return who drew each, and who would have."""
+    drawn = []
+    for _ in range(num):
+        number, _ = ledger.ask()
+        drawn.append((ledger.trials[number].user_attrs[SAMPLER], type(ledger.study.sampler)))
+        for _ in range(9):
+            ledger.report(number, value(number), 0.1)
+        ledger.finish(number)
+    return drawn
+
+
+@pytest.mark.parametrize("max_concurrent", [1, 2])
+def test_tpe_draws_after_the_start_up_and_every_trial_says_who_drew_it(open_ledger, max_concurrent):
+    with open_ledger(6, max_concurrent=max_concurrent, halving=None) as ledger:
+        drawn = ask_and_finish(ledger, 6)
+        tpe = ledger.study.sampler
+    random = ("random", optuna.samplers.RandomSampler)
+    assert drawn == [random] * 2 + [("tpe", optuna.samplers.TPESampler)] * 4
+    assert (tpe._multivariate, tpe._group) == (True, True)
+    assert tpe._constant_liar == (max_concurrent > 1)
+
+
+def test_what_tpe_draws_depends_on_what_it_saw(open_ledger):
+    """The trials after the start-up follow the values of the first; those of chance do not."""
+    found = []
+    for sign in (1, -1):
+        with open_ledger(12, max_concurrent=1, halving=None, seed=sign + 2) as ledger:
+            ledger._samplers = make_samplers(7, num_before=0, liar=False)
+            ask_and_finish(ledger, 12, lambda number, sign=sign: sign * number)
+            found.append([t.params["x"] for t in ledger.trials[-12:]])
+        ledger.study._storage.delete_study(ledger.study._study_id)
+    assert found[0][:4] == found[1][:4] and found[0][4:] != found[1][4:]
+
+
+def test_trials_without_a_value_are_nothing_to_start_from(open_ledger):
+    with open_ledger(9, max_concurrent=1, halving=None) as ledger:
+        for _ in range(3):
+            ledger.fail(ledger.ask()[0], "no memory")
+        drawn = [name for name, _ in ask_and_finish(ledger, 6)]
+    assert drawn == ["random"] * 3 + ["tpe"] * 3
+
+
+def test_random_settings_are_random_to_the_end(open_ledger):
+    with open_ledger(6, sampler="random", halving=None) as ledger:
+        assert {name for name, _ in ask_and_finish(ledger, 6)} == {"random"}
+
+
+def test_settings_of_an_interrupted_trial_are_drawn_by_nobody(open_ledger):
+    with open_ledger(4, halving=None) as ledger:
+        ledger.ask()
+    with open_ledger(4, halving=None) as ledger:
+        assert [name for name, _ in ask_and_finish(ledger, 2)] == ["again", "tpe"]
 
 
 def test_settings_are_queued_once_whenever_the_driver_ends(open_ledger, monkeypatch):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from erray.config import Recipe
+from erray.config import Recipe, with_settings
 from erray.errors import UserError
 from erray.training.loop import TrainingLoop
 from erray.tuning import trial_job
@@ -22,6 +22,11 @@ def job(make_job):
 @pytest.fixture
 def recipe(job):
     return Recipe(model=job.model, train=job.settings)
+
+
+def with_epochs(recipe, epochs):
+    """A recipe of trials of that many epochs."""
+    return with_settings(recipe, {"train.epochs": epochs, "train.patience": epochs})
 
 
 def test_a_trial_changes_the_model_and_the_training_and_nothing_else(recipe, job):
@@ -41,7 +46,7 @@ def test_a_trial_cannot_change_what_the_recipe_does_not_have(recipe, job):
 
 def test_its_epochs_are_those_of_the_plain_loop(recipe, job):
     settings = {"train.optimiser.lr": 0.02}
-    trial = FoldTrial(recipe, [job], epochs=4, device="cpu")
+    trial = FoldTrial(with_epochs(recipe, 4), [job], "cpu")
     rows = list(
         TrainingLoop(
             trial_job(recipe, job, settings | {"train.epochs": 4, "train.patience": 4})
@@ -59,8 +64,8 @@ def test_folds_train_side_by_side_and_their_mean_is_the_value(recipe, job, make_
         ),
     )
     other = replace(make_job(views=True), val=job.train)
-    both = FoldTrial(recipe, [job, other], epochs=3, device="cpu")({})
-    alone = [FoldTrial(recipe, [one], epochs=3, device="cpu")({}) for one in (job, other)]
+    both = FoldTrial(with_epochs(recipe, 3), [job, other], "cpu")({})
+    alone = [FoldTrial(with_epochs(recipe, 3), [one], "cpu")({}) for one in (job, other)]
     first = next(both)
     ours, others = (next(part) for part in alone)
     assert ours.value != others.value
@@ -70,7 +75,7 @@ def test_folds_train_side_by_side_and_their_mean_is_the_value(recipe, job, make_
 
 def test_features_travel_as_a_folder_and_not_as_values(recipe, job):
     """What was mapped and read here stays here."""
-    trial = FoldTrial(recipe, [job], epochs=1, device="cpu")
+    trial = FoldTrial(with_epochs(recipe, 1), [job], "cpu")
     fresh = len(pickle.dumps(trial))
     job.make_model()  # maps the arrays and reads all of train
     assert "_mapped" in vars(job.train) and job.train.clips
