@@ -12,6 +12,11 @@ from typing import Any
 from erray.report.charts import Chart, Dot, Line, Scale, Tick, line, number, path
 
 _STATES = ("complete", "pruned", "failed", "interrupted")
+_SAMPLERS = {
+    "random": "drawn at random",
+    "tpe": "drawn by TPE",
+    "again": "tried again after an interruption",
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class StudyView:
     """The study as charts and as the table of its trials, best first.
 
     ``factors``: the parameter that explains most first; ``num_left_out``: parameters whose share
-    cannot be told. ``against``: the best settings against the recipe's own on test, as
+    cannot be told. ``drawn``: who drew how many trials, in words; empty where an older
+    ``study.json`` does not say. ``against``: the best settings against the recipe's own on test, as
     ``study.json`` keeps it.
     """
 
     metric: str
     counts: dict[str, int]
+    drawn: str
     best: dict[str, Any]
     history: Chart
     curves: Chart | None
@@ -72,6 +79,7 @@ def make_study(study: dict[str, Any] | None) -> StudyView | None:
     return StudyView(
         metric=metric,
         counts={state: counts[state] for state in _STATES if counts[state]},
+        drawn=_drawn(trials),
         best=best,
         history=_history(trials, best, metric),
         curves=_curves(valued, best, metric),
@@ -85,6 +93,13 @@ def make_study(study: dict[str, Any] | None) -> StudyView | None:
         num_left_out=len(study["importance"]["left_out"]),
         against=study["against_recipe"],
     )
+
+
+def _drawn(trials: list[dict[str, Any]]) -> str:
+    """``2 drawn at random, 4 drawn by TPE``."""
+    counts = Counter(trial.get("sampler") for trial in trials)
+    found = [f"{counts[name]} {text}" for name, text in _SAMPLERS.items() if counts[name]]
+    return ", ".join(found)
 
 
 def _factors(importance: dict[str, Any], short: dict[str, str]) -> list[Factor]:

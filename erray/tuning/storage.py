@@ -7,6 +7,7 @@ anything else happens, so that a driver may die at any time.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from erray.credentials import without_credentials
 from erray.errors import UserError
 
 JOURNAL = "study.journal"
+_LOGGER = logging.getLogger(__name__)
 Storage = JournalStorage | RDBStorage
 
 
@@ -38,9 +40,19 @@ def open_study(name: str, *, folder: Path, url: str | None) -> Iterator[optuna.S
         UserError: another search drives this study now, or the database cannot be opened.
     """
     with _journal(folder) if url is None else _database(url, name) as storage:
-        yield optuna.create_study(
+        others = [] if url else [s for s in optuna.get_all_study_names(storage) if s != name]
+        study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
+        if others and not study.get_trials(deepcopy=False):
+            _LOGGER.warning(
+                "%s holds %d earlier stud%s, made with other settings or another version of erray: "
+                "kept, and a new one begins beside %s",
+                folder / JOURNAL,
+                len(others),
+                *(("y", "it") if len(others) == 1 else ("ies", "them")),
+            )
+        yield study
 
 
 @contextmanager

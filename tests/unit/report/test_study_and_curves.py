@@ -88,6 +88,21 @@ def test_interrupted_trials_are_counted_apart() -> None:
     assert [dot.tone for dot in found.history.dots] == ["best", "interrupted"]
 
 
+def test_the_page_says_who_drew_the_trials() -> None:
+    drawn = ["random", "random", "tpe", "tpe", "tpe", "again"]
+    trials = [trial(i, 0.5 + i / 10) | {"sampler": name} for i, name in enumerate(drawn)]
+    found = make_study(NOTHING | {"metric": "m", "trials": trials, "best": 5})
+    assert found is not None
+    assert found.drawn == ("2 drawn at random, 3 drawn by TPE, 1 tried again after an interruption")
+    chance = [trial(0, 0.5) | {"sampler": "random"}]
+    found = make_study(NOTHING | {"metric": "m", "trials": chance, "best": 0})
+    assert found is not None and found.drawn == "1 drawn at random"
+
+
+def test_a_study_of_before_does_not_say_who_drew_its_trials(view: StudyView) -> None:
+    assert view.drawn == ""
+
+
 def test_no_study_no_section() -> None:
     assert make_study(None) is None
     assert make_study(NOTHING | {"metric": "m", "trials": [trial(0, None)], "best": None}) is None

@@ -57,6 +57,23 @@ def test_half_a_line_of_a_killed_driver_costs_nothing(tmp_path, half):
             assert len(study.trials) == number + 1
 
 
+def test_a_study_of_before_is_kept_and_the_search_says_that_it_begins_anew(tmp_path, caplog):
+    with open_study("fedcba9876543210", folder=tmp_path, url=None) as study:
+        study.tell(study.ask(), 0.5)
+    assert caplog.text == ""
+    with open_study(NAME, folder=tmp_path, url=None) as study:
+        assert study.trials == []
+        study.tell(study.ask(), 0.7)
+    (record,) = caplog.records
+    assert "holds 1 earlier study, made with other settings or another version" in record.message
+    assert "kept, and a new one begins beside it" in record.message
+    with open_study("fedcba9876543210", folder=tmp_path, url=None) as study:
+        assert [trial.value for trial in study.trials] == [0.5]
+    with open_study(NAME, folder=tmp_path, url=None) as study:
+        assert [trial.value for trial in study.trials] == [0.7]
+    assert len(caplog.records) == 1, "a search that goes on is no news"
+
+
 def test_studies_of_one_file_are_apart(tmp_path):
     for name in (NAME, "fedcba9876543210"):
         with open_study(name, folder=tmp_path, url=None) as study:
