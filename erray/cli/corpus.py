@@ -5,24 +5,33 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from erray.cli.display import print_json, print_line, print_plainly, table, wrapped_table
+from erray.cli.display import (
+    print_json,
+    print_line,
+    print_plainly,
+    say_plainly,
+    table,
+    wrapped_table,
+)
 from erray.cli.options import JsonOption, OutOption, OverrideOption, RecipeOption, resolve
 from erray.errors import UserError
 
 if TYPE_CHECKING:
     from erray.corpora import CorpusClips
     from erray.corpora.findings import Finding
+    from erray.corpora.label_folders import LabelFolders
     from erray.records import Clip
 
 corpus_app = typer.Typer(help="Make a corpus of films, and look at it before it is extracted.")
 MANIFEST = "manifest.csv"
 _SPLITS = ("train", "val", "test")
+_SHARES = "60/20/20"
 _STYLES = {"error": "red", "warning": "yellow"}
 
 
@@ -36,32 +45,91 @@ def manifest(
     folder: Annotated[Path, typer.Argument(help="Folder of the films, in folders per class.")],
     labels: Annotated[str, typer.Option(help="Label set: basic7, cexpr7 or cexpr8.")] = "basic7",
     shares: Annotated[
-        str, typer.Option(metavar="TRAIN/VAL/TEST", help="Percent of the films of each split.")
-    ] = "60/20/20",
+        str | None,
+        typer.Option(
+            metavar="TRAIN/VAL/TEST",
+            help=f"Percent of the films of each split, {_SHARES} if left out. Not for films in "
+            "folders called train, val and test.",
+        ),
+    ] = None,
     group: Annotated[
         str | None,
         typer.Option(
             metavar="REGEX",
             help="Finds the group in a film's path, as its (parenthesis); if left out, the "
-            "folders that are no class.",
+            "folders that are neither class nor split, or a part that the films' names share.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other splits.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Another seed than 0 draws other splits.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write manifest.csv for a folder of films that lie in folders named after their class."""
     from erray.corpora.label_folders import read_label_folders, write_manifest
-    from erray.corpora.shares import draw_splits
+    from erray.corpora.shares import complete_splits
     from erray.labels import LABEL_SETS
 
     if labels not in LABEL_SETS:
         raise UserError(f"--labels {labels}: expected one of {', '.join(LABEL_SETS)}")
     found = read_label_folders(folder, LABEL_SETS[labels], group=_pattern(group))
-    clips = draw_splits(found.clips, _shares(shares), seed=seed)
+    _say_all(_about_groups(found))  # before splits are drawn: too few groups are refused then
+    given = {clip.split for clip in found.clips} & set(_SPLITS)
+    if "val" in given and (shares, seed) != (None, None):
+        raise UserError("--shares and --seed draw nothing: the films lie in folders of splits")
+    clips = complete_splits(found.clips, _shares(shares or _SHARES), seed=seed or 0)
     write_manifest(folder / MANIFEST, clips)
-    _show_manifest(folder / MANIFEST, clips, found.others, LABEL_SETS[labels].names)
+    warnings = _warnings(clips)
+    _show_manifest(clips, found.others, LABEL_SETS[labels].names)
+    if given:
+        drawn = "" if "val" in given else "; val was drawn from the films of train"
+        print_plainly(f"splits: those of the folders{drawn}")
+    _say_all(warnings)
+    print_plainly(f"Manifest: {folder / MANIFEST}")
     if as_json:
-        print_json(_counts(clips) | {"manifest": str(folder / MANIFEST), "others": found.others})
+        print_json(
+            _counts(clips)
+            | {"manifest": str(folder / MANIFEST), "others": found.others}
+            | {"guessed_group": found.guessed and found.guessed.pattern, "warnings": warnings}
+        )
+
+
+def _say_all(lines: list[str]) -> None:
+    for line in lines:
+        say_plainly(line)
+
+
+def _about_groups(found: LabelFolders) -> list[str]:
+    if found.guessed is None:
+        return []
+    clip = found.clips[0]
+    num_groups = len({clip.group for clip in found.clips})
+    return [
+        f"groups: {num_groups} found in the films' names, such as {clip.group} in "
+        f"{PurePosixPath(clip.media).stem}; --group REGEX finds others"
+    ]
+
+
+def _warnings(clips: list[Clip]) -> list[str]:
+    """What may make the scores of such a corpus too high."""
+    splits_of: dict[str, set[str]] = {}
+    for clip in clips:
+        splits_of.setdefault(clip.group, set()).add(clip.split)
+    across = [group for group, splits in splits_of.items() if len(splits) > 1]
+    if across:
+        where = " and ".join(sorted(splits_of[across[0]]))
+        return [
+            f"warning: {len(across)} of {len(splits_of)} groups are in several splits, such as "
+            f"{across[0]} in {where}, which `erray corpus check` refuses: move their films, or "
+            f"where the name means different people, find the groups with --group REGEX"
+        ]
+    if len(splits_of) == len(clips):
+        return [
+            "warning: no two films share a group, so one person may be in train and in test, and "
+            "scores too high: put the films into a folder per person, or find the person in their "
+            "names with --group REGEX"
+        ]
+    return []
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -93,9 +161,7 @@ def _counts(clips: list[Clip]) -> dict[str, Any]:
     return {"clips": len(clips), "groups": num_groups, "classes": by_class}
 
 
-def _show_manifest(
-    path: Path, clips: list[Clip], others: list[str], names: tuple[str, ...]
-) -> None:
+def _show_manifest(clips: list[Clip], others: list[str], names: tuple[str, ...]) -> None:
     counts = _counts(clips)
     num_said = sum(clip.transcript is not None for clip in clips)
     print_plainly(
@@ -110,7 +176,6 @@ def _show_manifest(
     if others:
         more = "" if len(others) == 1 else f" and {len(others) - 1} more"
         print_plainly(f"left out, no films: {others[0]}{more}")
-    print_plainly(f"Manifest: {path}")
 
 
 @corpus_app.command()

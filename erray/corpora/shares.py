@@ -7,8 +7,32 @@ from dataclasses import replace
 
 import numpy as np
 
+from erray.corpora.folds import UNSPLIT
 from erray.errors import UserError
 from erray.records import Clip
+
+
+def complete_splits(clips: Sequence[Clip], shares: Mapping[str, float], *, seed: int) -> list[Clip]:
+    """Return the labelled ``clips``, ordered by id, with a split each.
+
+    Clips without a split get one of ``shares``. Those that have one keep it; where none is in val,
+    it is drawn from train, in the proportion that the two have in ``shares``.
+
+    Raises:
+        UserError: a split would be empty, or there are splits and none is train.
+    """
+    there = {clip.split for clip in clips}
+    if there == {UNSPLIT}:
+        return draw_splits(clips, shares, seed=seed)
+    if "train" not in there:
+        found = ", ".join(sorted(there))
+        raise UserError(f"expected films below a folder called train, found only {found}")
+    if "val" not in there:
+        both = shares["train"] + shares["val"]
+        parts = {split: shares[split] / both for split in ("train", "val")}
+        drawn = draw_splits([c for c in clips if c.split == "train"], parts, seed=seed)
+        clips = [*drawn, *(clip for clip in clips if clip.split != "train")]
+    return sorted(clips, key=lambda clip: clip.clip_id)
 
 
 def draw_splits(clips: Sequence[Clip], shares: Mapping[str, float], *, seed: int) -> list[Clip]:

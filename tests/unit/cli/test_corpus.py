@@ -1,5 +1,6 @@
 """``erray corpus check`` in this process, on a corpus of small real media."""
 
+import csv
 import json
 
 import pytest
@@ -169,3 +170,73 @@ def test_options_of_a_manifest_that_mean_nothing_are_refused(films, capsys, opti
     line = capsys.readouterr().err
     assert message in line and line.count("\n") == 1
     assert not (films / "manifest.csv").exists()
+
+
+def empty_films(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return str(root)
+
+
+def splits_of(root):
+    with (root / "manifest.csv").open() as file:
+        return {row["media"]: (row["split"], row["group"]) for row in csv.DictReader(file)}
+
+
+def test_the_person_in_a_name_is_in_one_split_and_said(tmp_path, capsys):
+    names = [
+        f"{label}/03-01-{code}-{i % 2}-{i // 2}-{actor:02}.mp4"
+        for label, code in (("Anger", "05"), ("Fear", "06"))
+        for i in range(4)
+        for actor in range(10)
+    ]
+    assert call("corpus", "manifest", empty_films(tmp_path, *names), "--json") == 0
+    found = capsys.readouterr()
+    assert "groups: 10 found in the films' names, such as 00 in 03-01-05-0-0-00" in found.err
+    assert "warning" not in found.err
+    result = json.loads(found.out)
+    assert result["groups"] == 10 and result["guessed_group"] and result["warnings"] == []
+    of_actor = {}
+    for media, (split, group) in splits_of(tmp_path).items():
+        assert group == media[-6:-4]
+        of_actor.setdefault(group, set()).add(split)
+    assert all(len(splits) == 1 for splits in of_actor.values())
+
+
+def test_folders_of_splits_are_never_drawn_anew(tmp_path, capsys):
+    names = [f"{split}/Anger/{split[:2]}{i}/1.mp4" for split in ("TEST", "dev") for i in range(9)]
+    root = empty_films(tmp_path, *names, "Train/Anger/x/1.mp4", "Train/Fear/y/1.mp4")
+    assert call("corpus", "manifest", root, "--seed", "1") == 2
+    assert "--shares and --seed draw nothing" in capsys.readouterr().err
+    assert call("corpus", "manifest", root) == 0
+    assert "splits: those of the folders\n" in capsys.readouterr().out
+    names = {"TEST": "test", "dev": "val", "Train": "train"}
+    for media, (split, _) in splits_of(tmp_path).items():
+        assert split == names[media.partition("/")[0]]
+
+
+def test_a_missing_val_is_drawn_from_train_and_said(tmp_path, capsys):
+    names = [f"{split}/Fear/{split}{i}/1.mp4" for split in ("train", "test") for i in range(8)]
+    assert call("corpus", "manifest", empty_films(tmp_path, *names)) == 0
+    assert "val was drawn from the films of train" in capsys.readouterr().out
+    found = splits_of(tmp_path)
+    assert {split for media, (split, _) in found.items() if "test/" in media} == {"test"}
+    assert sum(split == "val" for split, _ in found.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        ([f"Fear/{i}.mp4" for i in range(9)], "warning: no two films share a group"),
+        (
+            ["train/Fear/a/1.mp4", "val/Fear/a/2.mp4", "test/Fear/b/3.mp4"],
+            "warning: 1 of 2 groups are in several splits, such as a in train and val",
+        ),
+    ],
+)
+def test_groups_that_do_not_hold_are_a_warning(tmp_path, capsys, names, warning):
+    assert call("corpus", "manifest", empty_films(tmp_path, *names), "--json") == 0
+    found = capsys.readouterr()
+    assert warning in found.err
+    assert json.loads(found.out)["warnings"][0].startswith(warning)

@@ -41,6 +41,29 @@ def test_a_pattern_finds_the_group_in_the_path(tmp_path):
     assert groups == dict(zip(sorted(groups), ["anna", "anna", "ben"], strict=True))
 
 
+def test_without_folders_of_people_the_names_are_looked_at(tmp_path):
+    names = [f"{name}/{who}_{i}.mp4" for name in ("Anger", "Fear") for who in "ab" for i in "12"]
+    found = read(folder(tmp_path, *names))
+    assert found.guessed is not None
+    assert {clip.media: clip.group for clip in found.clips} == {n: n[-7] for n in names}
+    assert read(tmp_path, "(.*)").guessed is None
+    # one film in a folder of its own: folders are the groups, the others stand for themselves
+    mixed = read(folder(tmp_path, "Anger/cleo/1.mp4"))
+    assert mixed.guessed is None
+    assert {clip.group for clip in mixed.clips} == {*names, "cleo"}
+
+
+def test_folders_of_splits_are_splits_and_no_groups(tmp_path):
+    names = ("Train/Anger/anna/1.mp4", "VALIDATION/ben/Fear/2.mp4", "Fear/dev/3.mp4")
+    found = read(folder(tmp_path, *names, "x/test/Fear/4.mp4"))
+    assert {clip.media: (clip.split, clip.group) for clip in found.clips} == {
+        names[0]: ("train", "anna"),
+        names[1]: ("val", "ben"),
+        names[2]: ("val", names[2]),
+        "x/test/Fear/4.mp4": ("test", "x"),
+    }
+
+
 def test_what_is_said_lies_beside_the_film(tmp_path):
     root = folder(tmp_path, "Anger/1.mp4", "Anger/2.mp4", "Anger/3.mp4", "Anger/4.txt")
     (root / "Anger/1.txt").write_text("So,\n  again?\n", encoding="utf-8")
@@ -56,6 +79,8 @@ def test_what_is_said_lies_beside_the_film(tmp_path):
         (["angry/1.mp4"], None, "angry/1.mp4: expected one folder.*Neutral.*found angry"),
         (["1.mp4"], None, "1.mp4: expected one folder.*found no folder"),
         (["Anger/Fear/1.mp4"], None, "found Anger, Fear"),
+        (["dev/test/Fear/1.mp4"], None, "one folder that is called as a split, found dev, test"),
+        (["train/Fear/1.mp4", "Fear/2.mp4"], None, "1 bad rows.* Fear/2.mp4: .*folder of a split"),
         (["Anger/1.jpg"], None, "holds no film: expected files that end in .mp4"),
         (["Anger/1.mp4"], "(anna)", r"'\(anna\)' finds no group"),
         (["Anger/1.mp4"], "anna", "'anna' of groups needs one parenthesis"),

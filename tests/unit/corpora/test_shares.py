@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erray.corpora.folds import UNSPLIT
-from erray.corpora.shares import draw_splits
+from erray.corpora.shares import complete_splits, draw_splits
 from erray.errors import UserError
 from erray.records import Clip
 
@@ -73,3 +74,32 @@ def test_a_seed_draws_the_same_splits_from_any_order_and_another_one_others():
 def test_fewer_groups_than_splits_are_refused():
     with pytest.raises(UserError, match=r"split test would be empty.*2 groups are too few"):
         draw_splits(clips_of([("a", 0), ("b", 1), ("a", 1)]), SHARES, seed=0)
+
+
+def in_folders(**counts):
+    """Clips whose splits are given, of two classes and groups of two."""
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    clips = clips_of([("ab"[i % 2], i // 2) for i in range(len(splits))])
+    return [replace(clip, split=split) for clip, split in zip(clips, splits, strict=True)]
+
+
+def test_splits_that_are_given_are_kept_whatever_their_sizes():
+    clips = in_folders(test=30, train=6, val=20)
+    assert complete_splits(clips, SHARES, seed=3) == clips
+    unsplit = [replace(clip, split=UNSPLIT) for clip in clips]
+    assert complete_splits(unsplit, SHARES, seed=3) == draw_splits(unsplit, SHARES, seed=3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_val_is_drawn_from_train_and_test_is_never_touched(seed):
+    clips = in_folders(train=40, test=60)
+    found = complete_splits(clips, SHARES, seed=seed)
+    assert Counter(clip.split for clip in found) == {"train": 30, "val": 10, "test": 60}
+    assert [c.clip_id for c in found if c.split == "test"] == [c.clip_id for c in clips[40:]]
+    groups = {split: {c.group for c in found if c.split == split} for split in SHARES}
+    assert not groups["train"] & groups["val"]
+
+
+def test_a_corpus_without_train_is_refused():
+    with pytest.raises(UserError, match="a folder called train, found only test, val"):
+        complete_splits(in_folders(test=4, val=4), SHARES, seed=0)
