@@ -238,7 +238,8 @@ def difference(votes: Votes, a_N: NDArray[np.int64], b_N: NDArray[np.int64]) -> 
     resamples = Resamples(
         votes.intended_N, [a_N, b_N], NUM_CLASSES, groups=votes.actor_N, num_samples=10_000
     )
-    return {k: round(x, 4) for k, x in asdict(resamples.difference(accuracy)).items()}
+    found = asdict(resamples.difference(accuracy))
+    return {k: round(x, 4) for k, x in found.items() if x is not None}
 
 
 def differences(

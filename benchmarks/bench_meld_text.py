@@ -268,7 +268,7 @@ def on_test(words: Utterances, predictions: Mapping[str, NDArray[np.int64]]) -> 
     )
 
     def rounded(values: Any) -> dict[str, float]:
-        return {k: round(x, 4) for k, x in asdict(values).items()}
+        return {k: round(x, 4) for k, x in asdict(values).items() if x is not None}
 
     def difference(a: str, b: str) -> dict[str, float]:
         return rounded(resamples.difference(weighted_f1, names.index(a), names.index(b)))

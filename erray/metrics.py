@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ UNLABELLED = -1
 
 CLIP_RULES = ("majority", "mean_probabilities", "mean_logits")
 
-Absent = Literal["zero", "skip"]
 Metric = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 
 
@@ -85,16 +84,33 @@ def weighted_f1(confusion_CC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return _ratio((scores.f1 * scores.support).sum(-1), scores.support.sum(-1), empty=np.nan)
 
 
-def macro_f1(confusion_CC: npt.NDArray[Any], *, absent: Absent = "zero") -> npt.NDArray[np.float64]:
-    """Mean F1 of the classes; NaN when nothing is counted.
+def macro_f1(confusion_CC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean F1 of the classes that have labels; NaN when nothing is counted.
 
-    A class without a label has F1 0: with ``absent="zero"`` it counts as such, so that two runs
-    over one class list are always comparable; with ``"skip"`` the mean leaves it out.
+    A class without a label has no F1: it is skipped, and so it is in every resample that lacks it.
     """
     scores = class_scores(confusion_CC)
-    has_label = scores.support > 0
-    num_classes = has_label.sum(-1) if absent == "skip" else has_label.shape[-1] * has_label.any(-1)
-    return _ratio(scores.f1.sum(-1), np.asarray(num_classes, np.float64), empty=np.nan)
+    num_labelled = (scores.support > 0).sum(-1).astype(np.float64)
+    return _ratio(scores.f1.sum(-1), num_labelled, empty=np.nan)
+
+
+def challenge_f1(confusion_CC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean F1 of all classes, one without a label counts as 0; NaN when nothing is counted.
+
+    The rule of the ABAW challenge over its seven compound classes.
+    """
+    scores = class_scores(confusion_CC)
+    num_classes = scores.support.shape[-1] * (scores.support > 0).any(-1).astype(np.float64)
+    return _ratio(scores.f1.sum(-1), num_classes, empty=np.nan)
+
+
+def macro_f1_rule(labels: npt.ArrayLike, num_classes: int) -> str:
+    """Say which classes macro F1 of these labels is the mean over, to stand beside the number."""
+    found = np.unique(np.asarray(labels, np.int64))
+    num_labelled = int((found != UNLABELLED).sum())
+    if num_labelled == num_classes:
+        return f"macro F1 over all {num_classes} classes"
+    return f"macro F1 over the {num_labelled} of {num_classes} classes that have labelled clips"
 
 
 METRICS: dict[str, Metric] = {
@@ -102,6 +118,9 @@ METRICS: dict[str, Metric] = {
     "weighted_f1": weighted_f1,
     "macro_f1": macro_f1,
 }
+"""What every run is scored by."""
+CHALLENGE_F1 = "challenge_f1"
+"""Scored beside the others where the classes are those of the challenge."""
 
 
 def score(
@@ -111,7 +130,7 @@ def score(
     num_classes: int,
     mask: npt.ArrayLike | None = None,
 ) -> float:
-    """One number: ``metric`` (a name in ``METRICS``) of labels and predictions of one shape.
+    """One number: ``metric`` (see :func:`find_metric`) of labels and predictions of one shape.
 
     Raises:
         UserError: an unknown metric.
@@ -120,14 +139,15 @@ def score(
 
 
 def find_metric(name: str) -> Metric:
-    """The function of a confusion matrix behind a name.
+    """The function of a confusion matrix behind a name: of ``METRICS``, or ``challenge_f1``.
 
     Raises:
         UserError: an unknown metric.
     """
-    if name not in METRICS:
-        raise UserError(f"no metric named {name!r}; expected one of: {', '.join(METRICS)}")
-    return METRICS[name]
+    known = {**METRICS, CHALLENGE_F1: challenge_f1}
+    if name not in known:
+        raise UserError(f"no metric named {name!r}; expected one of: {', '.join(known)}")
+    return known[name]
 
 
 def clip_prediction(

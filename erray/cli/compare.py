@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from erray.cli.display import paired, print_json, print_line, print_plainly, table, with_limits
+from erray.cli.display import (
+    p_value,
+    paired,
+    print_json,
+    print_line,
+    print_plainly,
+    table,
+    with_limits,
+)
 from erray.cli.options import JsonOption
 
 MetricName = Literal["weighted_f1", "macro_f1", "accuracy"]
@@ -69,25 +77,37 @@ def show_comparison(result: dict[str, Any]) -> None:
             c["name"],
             str(c["support"]),
             *(f"{c['f1'][k]['value']:.3f}" for k in "ab"),
-            *_gap(c["f1"]),
+            paired(c["f1"]["difference"]),
+            p_value(c["f1"]["difference"]["p_holm"]),
         ]
         for c in result["classes"]
     ]
-    columns = ["F1 of a class", "clips", "a", "b", "a - b, 95 %", "p"]
+    columns = ["F1 of a class", "clips", "a", "b", "a - b, 95 %", "p (Holm)"]
     table("Classes, most changed first", columns, classes)
+    print_line(
+        "[dim]p: answers of whole groups swapped; corrected for the number of classes, not for "
+        "that of scores; intervals are not corrected"
+    )
 
 
 def _show_scores(result: dict[str, Any], title: str) -> None:
     for level in ("clips", "frames"):
         if result[level] is not None:
             rows = [
-                [_NAMES[name], *(with_limits(row[k]) for k in "ab"), *_gap(row)]
+                [
+                    _NAMES[name],
+                    *(with_limits(row[k]) for k in "ab"),
+                    paired(row["difference"]),
+                    p_value(row["difference"]["p_value"]),
+                ]
                 for name, row in result[level].items()
             ]
             counts = f"{result['num_clips']} clips in {result['num_groups']} groups"
             of = counts if level == "clips" else f"frames of {counts}"
             columns = ["", "a, 95 %", "b, 95 %", "a - b, 95 %", "p"]
             table(f"{title}{of}", columns, rows)
+    if "macro_f1" in result["clips"]:
+        print_line(f"[dim]{result['macro_f1_rule']}")
 
 
 def _show_clips(result: dict[str, Any]) -> None:
@@ -98,12 +118,4 @@ def _show_clips(result: dict[str, Any]) -> None:
         f"only b {test['only_b']}, both wrong {result['both_wrong']}; "
         f"same class {100 * result['agreement']:.1f} %"
     )
-    print_line(f"McNemar p {_p(test['p_value'])} ({method}; clips taken as independent)")
-
-
-def _gap(row: dict[str, Any]) -> list[str]:
-    return [paired(row["difference"]), _p(row["difference"]["p_value"])]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    print_line(f"McNemar p {p_value(test['p_value'])} ({method}; clips taken as independent)")

@@ -74,14 +74,31 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         results.print(view)
 
 
-def with_limits(found: Mapping[str, float]) -> str:
+def with_limits(found: Mapping[str, Any]) -> str:
     """A score with its interval, short enough for several in a row."""
+    if found["low"] is None:
+        return f"{found['value']:.3f} {_undecided(found)}"
     return f"{found['value']:.3f} {found['low']:.2f}-{found['high']:.2f}"
 
 
-def paired(gap: Mapping[str, float]) -> str:
+def paired(gap: Mapping[str, Any]) -> str:
     """A paired difference with its interval."""
+    if gap["low"] is None:
+        return f"{gap['difference']:+.3f} {_undecided(gap)}"
     return f"{gap['difference']:+.3f} {gap['low']:+.2f} to {gap['high']:+.2f}"
+
+
+def _undecided(found: Mapping[str, Any]) -> str:
+    from erray.statistics import undecided
+
+    return undecided(found["num_groups"])
+
+
+def p_value(p: float | None) -> str:
+    """A p-value; nothing where there is none."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def wrapped_table(columns: list[str], rows: list[list[Text]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from erray.cli.display import table, with_limits
+from erray.cli.display import print_line, table, with_limits
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow
@@ -59,6 +59,9 @@ def _show_pooled(pooled: dict[str, Any]) -> None:
             found = pooled[level][metric]
             rows.append([name, with_limits(found)])
     table(f"All {pooled['predictions']} test predictions together", ["", "score, 95 %"], rows)
+    print_line(
+        f"[dim]{pooled['macro_f1_rule']}; that of a run is over the classes that its own clips have"
+    )
 
 
 def _score(scores: dict[str, Any], place: tuple[str, str, str]) -> str:

@@ -7,7 +7,15 @@ from typing import Any
 from rich.markup import escape
 from rich.text import Text
 
-from erray.cli.display import paired, print_hanging, print_line, print_plainly, table, with_limits
+from erray.cli.display import (
+    p_value,
+    paired,
+    print_hanging,
+    print_line,
+    print_plainly,
+    table,
+    with_limits,
+)
 
 _WORST_REASONS = 6
 
@@ -101,39 +109,52 @@ def show_report(result: dict[str, Any]) -> None:
         for name, scores in {**rules, **result["streams"]}.items()
     ]
     table("Test scores", ["", "weighted F1", "macro F1", "accuracy"], rows)
+    print_line(f"[dim]{result['macro_f1_rule']}")
     versus = result["comparison"]
     if versus is not None:
         gap = versus["clips"]["weighted_f1"]["difference"]
-        print_plainly(f"Against {versus['b']}:\n  weighted F1 {paired(gap)}")
+        p = "" if gap["p_value"] is None else f", p {p_value(gap['p_value'])}"
+        print_plainly(f"Against {versus['b']}:\n  weighted F1 {paired(gap)}{p}")
 
 
 def show_ablation(result: dict[str, Any]) -> None:
     """A row per subset of streams."""
-    rows = [
-        [
-            row["streams"],
-            with_limits(row["weighted_f1"]),
-            "" if row["minus_all"] is None else paired(row["minus_all"]["weighted_f1"]),
-            f"{row['macro_f1']['value']:.3f}",
-            f"{row['val']['value']:.3f}",
-        ]
-        for row in result["subsets"]
-    ]
+    rows = []
+    for row in result["subsets"]:
+        gap = row["minus_all"] and row["minus_all"]["weighted_f1"]
+        rows.append(
+            [
+                row["streams"],
+                with_limits(row["weighted_f1"]),
+                *(["", ""] if gap is None else [paired(gap), p_value(gap["p_holm"])]),
+                f"{row['macro_f1']['value']:.3f}",
+                f"{row['val']['value']:.3f}",
+            ]
+        )
     first = result["subsets"][0]
     title = f"Ablation: {first['clips']} test clips; val: {first['val']['metric']}"
-    columns = ["streams", "weighted F1, 95 %", "minus all, 95 %", "macro F1", "val"]
+    columns = ["streams", "weighted F1, 95 %", "minus all, 95 %", "p (Holm)", "macro F1", "val"]
     table(title, columns, rows)
+    print_line(
+        f"[dim]{result['macro_f1_rule']}; p corrected for the number of subsets, intervals not"
+    )
 
 
 def _show_contest(against: dict[str, Any]) -> None:
     rows = [
-        [metric, *(with_limits(found[side]) for side in sides), paired(found["difference"])]
+        [
+            metric,
+            *(with_limits(found[side]) for side in sides),
+            paired(found["difference"]),
+            p_value(found["difference"]["p_value"]),
+        ]
         for sides in [("tuned", "recipe")]
         for metric, found in against["scores"]["clip"].items()
     ]
     seeds = ", ".join(map(str, against["seeds"]))
     title = f"Best settings against the recipe's own: test clips, seeds {seeds}"
-    table(title, ["", "tuned, 95 %", "recipe, 95 %", "difference, 95 %"], rows)
+    table(title, ["", "tuned, 95 %", "recipe, 95 %", "difference, 95 %", "p"], rows)
+    print_line(f"[dim]{against['macro_f1_rule']}; p not corrected for the number of scores")
     if against["test_was_searched"]:
         print_line(
             "[dim]clips of test were val of other folds: the difference is too kind to the search"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,16 @@ import numpy as np
 from erray.errors import UserError
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import f1_of
-from erray.metrics import find_metric
-from erray.statistics import Interval, McNemar, Metric, PairedDifference, Resamples, mcnemar
+from erray.metrics import find_metric, macro_f1_rule
+from erray.statistics import (
+    Interval,
+    McNemar,
+    Metric,
+    PairedDifference,
+    Resamples,
+    corrected,
+    mcnemar,
+)
 
 _NAMED = 3
 
@@ -46,7 +54,8 @@ class Comparison:
         agreement: share of the clips that both give one class, right or wrong.
         both_right: clips.
         both_wrong: clips, whatever their classes.
-        classes: those that differ most first.
+        macro_f1_rule: which classes macro F1 is the mean over.
+        classes: those with labels that differ most first; p-values corrected for their number.
         without_other: the same with the class Other ignored; None where it is no class.
     """
 
@@ -54,6 +63,7 @@ class Comparison:
     num_groups: int
     class_names: tuple[str, ...]
     rules: tuple[str, str]
+    macro_f1_rule: str
     clips: dict[str, Compared]
     frames: dict[str, Compared] | None
     mcnemar: McNemar
@@ -98,6 +108,7 @@ def compare(
         num_groups=a.num_groups,
         class_names=a.classes,
         rules=rules,
+        macro_f1_rule=macro_f1_rule(a.label_N, len(a.classes)),
         clips={name: _compared(of_clips, metric) for name, metric in chosen.items()},
         frames=_frames(a, b, chosen, settings),
         mcnemar=mcnemar(a.label_N, *answers),
@@ -179,19 +190,21 @@ def _frames(
     return {name: _compared(of_frames, metric) for name, metric in metrics.items()}
 
 
-def _compared(resamples: Resamples, metric: Metric) -> Compared:
+def _compared(resamples: Resamples, metric: Metric, *, label: int | None = None) -> Compared:
     return Compared(
-        a=resamples.interval(metric, 0),
-        b=resamples.interval(metric, 1),
-        difference=resamples.difference(metric, 0, 1),
+        a=resamples.interval(metric, 0, label=label),
+        b=resamples.interval(metric, 1, label=label),
+        difference=resamples.difference(metric, 0, 1, label=label),
     )
 
 
 def _classes(clips: LabelledClips, resamples: Resamples) -> list[ClassChange]:
     counts = np.bincount(clips.label_N, minlength=len(clips.classes))
+    compared = {i: _compared(resamples, f1_of(i), label=i) for i in np.flatnonzero(counts).tolist()}
+    gaps = corrected([found.difference for found in compared.values()])
     changes = [
-        ClassChange(name, int(counts[i]), _compared(resamples, f1_of(i)))
-        for i, name in enumerate(clips.classes)
+        ClassChange(clips.classes[i], int(counts[i]), replace(found, difference=gap))
+        for (i, found), gap in zip(compared.items(), gaps, strict=True)
     ]
     return sorted(changes, key=lambda change: -abs(change.f1.difference.difference))
 

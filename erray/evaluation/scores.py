@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,15 @@ from numpy.typing import NDArray
 
 from erray.calibration import ReliabilityBin, calibration_error, log_likelihood, reliability_bins
 from erray.evaluation.clips import LabelledClips
-from erray.metrics import CLIP_RULES, METRICS, class_scores, confusion
+from erray.labels import CEXPR_7
+from erray.metrics import (
+    CHALLENGE_F1,
+    CLIP_RULES,
+    METRICS,
+    class_scores,
+    confusion,
+    macro_f1_rule,
+)
 from erray.statistics import Interval, Metric, Resamples
 
 Intervals = dict[str, Interval]
@@ -21,18 +28,22 @@ Intervals = dict[str, Interval]
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class; ``support`` counts its labels."""
+    """One class; ``support`` counts its labels, ``f1`` is None without any."""
 
     name: str
     precision: float
     recall: float
-    f1: Interval
+    f1: Interval | None
     support: int
 
 
 @dataclass(frozen=True, slots=True)
 class LevelScores:
-    """Scores of clips by one rule, or of frames; ``confusion``: row label, column prediction."""
+    """Scores of clips by one rule, or of frames; ``confusion``: row label, column prediction.
+
+    ``metrics`` are those of ``erray.metrics.METRICS``, and ``challenge_f1`` where the classes are
+    the challenge's.
+    """
 
     metrics: Intervals
     per_class: list[ClassScore]
@@ -64,6 +75,8 @@ class RunScores:
     num_clips: int
     num_groups: int
     num_frames: int
+    macro_f1_rule: str
+    """Which classes macro F1 is the mean over."""
     clip_rule: str
     clips: dict[str, LevelScores]
     """By every clip rule."""
@@ -87,17 +100,19 @@ def score_run(clips: LabelledClips, *, num_bootstrap: int, seed: int) -> RunScor
         num_clips=len(clips),
         num_groups=clips.num_groups,
         num_frames=len(frame_label),
+        macro_f1_rule=macro_f1_rule(clips.label_N, num_classes),
         clip_rule=clips.clip_rule,
         clips={
             rule: _level(
-                partial(of_clips.interval, model=i),
+                of_clips,
+                i,
                 confusion(clips.label_N, answers[i], num_classes),
                 clips.classes,
             )
             for i, rule in enumerate(CLIP_RULES)
         },
         frames=_level(
-            of_frames.interval, confusion(frame_label, frame_predicted, num_classes), clips.classes
+            of_frames, 0, confusion(frame_label, frame_predicted, num_classes), clips.classes
         ),
         calibration=_calibration(clips),
         without_other=(
@@ -112,32 +127,43 @@ def plain(scores: RunScores) -> dict[str, Any]:
 
 
 def f1_of(class_id: int) -> Metric:
-    """The F1 of one class, as a metric."""
+    """The F1 of one class, as a metric; not a number where nothing has the label."""
 
     def f1(confusion_CC: NDArray[Any]) -> NDArray[np.float64]:
-        return np.asarray(class_scores(confusion_CC).f1[..., class_id])
+        found = class_scores(confusion_CC)
+        return np.where(found.support > 0, found.f1, np.nan)[..., class_id]
 
     return f1
 
 
 def _level(
-    interval: Callable[[Metric], Interval], matrix_CC: NDArray[np.int64], names: tuple[str, ...]
+    resamples: Resamples, model: int, matrix_CC: NDArray[np.int64], names: tuple[str, ...]
 ) -> LevelScores:
     found = class_scores(matrix_CC)
+    metrics = {name: resamples.interval(metric, model) for name, metric in METRICS.items()}
+    if names == CEXPR_7.names:
+        # the same sum of F1 over all classes; resamples that lack a class stay out of its interval
+        share = float((found.support > 0).mean())
+        metrics[CHALLENGE_F1] = _scaled(metrics["macro_f1"], share)
     return LevelScores(
-        metrics={name: interval(metric) for name, metric in METRICS.items()},
+        metrics=metrics,
         per_class=[
             ClassScore(
                 name=name,
                 precision=float(found.precision[i]),
                 recall=float(found.recall[i]),
-                f1=interval(f1_of(i)),
+                f1=resamples.interval(f1_of(i), model, label=i) if found.support[i] else None,
                 support=int(found.support[i]),
             )
             for i, name in enumerate(names)
         ],
         confusion=matrix_CC.tolist(),
     )
+
+
+def _scaled(found: Interval, share: float) -> Interval:
+    low, high = (None if end is None else share * end for end in (found.low, found.high))
+    return replace(found, value=share * found.value, low=low, high=high)
 
 
 def _calibration(clips: LabelledClips) -> Calibration:

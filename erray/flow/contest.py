@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from erray.flow.spread import Answers, answers, scores, spread
-from erray.metrics import METRICS
+from erray.metrics import METRICS, macro_f1_rule
 from erray.statistics import Resamples
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun
@@ -36,7 +36,8 @@ def contest(
     resamples of groups, so that a clip predicted with several seeds does not count as several.
 
     Returns:
-        ``split``, ``seeds``, ``runs`` (side, seed, run, best epoch, scores) and ``scores``: level
+        ``split``, ``seeds``, ``macro_f1_rule`` (which classes of the clips macro F1 is the mean
+        over), ``runs`` (side, seed, run, best epoch, scores) and ``scores``: level
         to metric to ``tuned`` and ``recipe`` with intervals, ``difference`` and, by side, mean and
         deviation over seeds (see :func:`erray.flow.spread.spread`).
     """
@@ -55,9 +56,11 @@ def contest(
         for side, runs in of_side.items()
     }
     settings = {"num_samples": num_bootstrap, "seed": seed}
+    first = of_side["tuned"][seeds[0]]["clip"]
     return {
         "split": SPLIT,
         "seeds": seeds,
+        "macro_f1_rule": macro_f1_rule(first.label_N, first.num_classes),
         "runs": [
             {
                 "side": c.side,

@@ -12,8 +12,9 @@ from erray.encoders import ENCODERS
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import RunScores, score_run
 from erray.flow.context import Flow
+from erray.metrics import CHALLENGE_F1
 from erray.report.card import FORBIDDEN_USES, INTENDED_USES, LIMITS, split_meanings
-from erray.statistics import Interval
+from erray.statistics import Interval, undecided
 
 _SCORED = (VAL, HOLDOUT, "test")
 _HOLDOUT = (
@@ -24,7 +25,12 @@ _OPTIMISTIC = (
     "Has no holdout: all clips of val chose epoch and settings, so a comparison on them is "
     "optimistic and moves no alias that names another version already."
 )
-_METRICS = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy"}
+_METRICS = {
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    CHALLENGE_F1: "challenge F1",
+}
 
 
 def model_card(
@@ -145,11 +151,15 @@ def _scores(
             scores = score_run(
                 clips, num_bootstrap=flow.recipe.report.num_bootstrap, seed=flow.recipe.seed
             )
-            about = f"{_counts(scores)}; {meanings[split]}."
+            about = f"{_counts(scores)}; {meanings[split]}. {_sentence(scores.macro_f1_rule)}"
             lines += [f"### {split}", "", about, "", *_both(scores), ""]
     if not lines:
         return ["Not measured: the model was trained elsewhere."]
-    return [*lines, "95 % intervals by resampling groups of clips."]
+    return [*lines, "95 % intervals by resampling groups of clips, not corrected for their number."]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _counts(scores: RunScores) -> str:
@@ -161,6 +171,7 @@ def _both(scores: RunScores) -> list[str]:
     rows = [
         [title, _limits(clips.metrics[name]), _limits(frames.metrics[name])]
         for name, title in _METRICS.items()
+        if name in clips.metrics
     ]
     classes = [[score.name, str(score.support), _limits(score.f1)] for score in clips.per_class]
     return [
@@ -170,5 +181,9 @@ def _both(scores: RunScores) -> list[str]:
     ]
 
 
-def _limits(found: Interval) -> str:
+def _limits(found: Interval | None) -> str:
+    if found is None:
+        return "no clips"
+    if found.low is None:
+        return f"{found.value:.3f} {undecided(found.num_groups or 0)}"
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erray.corpora.holdout import HOLDOUT, MIN_GROUPS, VAL
+from erray.corpora.holdout import HOLDOUT, VAL
 from erray.errors import UserError
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.comparison import Comparison, compare, require_same_clips
 from erray.flow.version_folder import kept_rows
 from erray.registry import BACK, BETTER, FIRST, FORCED, Move, Registry, Version
+from erray.statistics import LEVEL, MIN_GROUPS, undecided
 
-LEVEL = 0.05
-"""A version is better when the paired test gives a p value below this."""
 VAL_TAG = "erray.val_fingerprint"
 _NUM_BOOTSTRAP, _SEED = 2000, 0
 _ALREADY = "it has the alias already"
@@ -64,9 +63,9 @@ def promote(
 ) -> Decision:
     """Let ``alias`` name ``version`` if it is better than the version named now.
 
-    Better is: a higher ``metric`` on the same labelled clips, p below :data:`LEVEL` in the paired
-    test over groups, and none of the clips chose anything of ``version`` (:func:`verdict`). The
-    first version of an alias is not compared.
+    Better is: a higher ``metric`` on the same labelled clips, p below ``erray.statistics.LEVEL`` in
+    the paired test over groups, and none of the clips chose anything of ``version``
+    (:func:`verdict`). The first version of an alias is not compared.
 
     Args:
         forced: a person's reason to move the alias without a comparison.
@@ -168,15 +167,20 @@ def verdict(judged: Judged, metric: str, *, names: tuple[str, str]) -> tuple[boo
 
     Clips that chose the first one's epoch or settings prove nothing for it: the verdict is then
     "optimistic", and the second stays. Clips that chose the second's make it the harder to beat,
-    so a first version that is better all the same is.
+    so a first version that is better all the same is. Fewer than ``MIN_GROUPS`` groups decide
+    nothing.
     """
     scores = judged.found.clips[metric]
     gap = scores.difference
     why = (
         f"{metric.replace('_', ' ')} on {judged.found.num_clips} {judged.split} clips "
         f"{scores.a.value:.3f}, {names[1]} has {scores.b.value:.3f}: difference "
-        f"{gap.difference:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), p {gap.p_value:.3f}"
+        f"{gap.difference:+.3f}"
     )
+    if gap.p_value is None:
+        why += f", {undecided(judged.found.num_groups)}"
+    else:
+        why += f" ({gap.low:+.3f} to {gap.high:+.3f}), p {gap.p_value:.3f}"
     if judged.seen[0]:
         return False, (
             f"optimistic: {why}, but these clips chose epoch and settings of {names[0]}: set some "
@@ -185,7 +189,9 @@ def verdict(judged: Judged, metric: str, *, names: tuple[str, str]) -> tuple[boo
         )
     if judged.seen[1]:
         why += f"; {judged.seen[1]} of these clips chose the epoch of {names[1]}, which favours it"
-    better = gap.difference > 0 and gap.p_value < LEVEL
+    if gap.p_value is None:
+        return False, f"{why}; the test of a difference needs {MIN_GROUPS} groups"
+    better = gap.better is True
     return better, why if better else f"{why}; a p below {LEVEL} is asked for"
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from erray.evaluation.comparison import require_same_clips
 from erray.flow.compare import labelled_clips
 from erray.flow.context import Flow
-from erray.metrics import METRICS
+from erray.metrics import METRICS, macro_f1_rule
 from erray.report.build import build_report
 from erray.report.sources import ABLATION_FILE
-from erray.statistics import Resamples
+from erray.statistics import Resamples, corrected
 from erray.store import write_json
 from erray.training.runs import TrainingRun
 
@@ -47,7 +47,9 @@ def ablation(flow: Flow, runs: Mapping[str, TrainingRun]) -> dict[str, Any]:
     """
     recipe = flow.recipe
     rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
-    result = {"streams": list(recipe.streams), "subsets": rows}
+    clips = labelled_clips(list(runs.values())[-1], "test")
+    rule = macro_f1_rule(clips.label_N, len(clips.classes))
+    result = {"streams": list(recipe.streams), "macro_f1_rule": rule, "subsets": rows}
     path = flow.out / ABLATION_FILE
     write_json(path, result)
     return result
@@ -66,7 +68,8 @@ def ablation_table(
     Returns:
         Per subset ``streams``, ``clips``, ``val`` (name and value of the score that chose the
         epoch), each metric with its interval, and ``minus_all``: each metric minus that of all
-        streams, paired; None for all streams themselves.
+        streams, paired, p-values corrected for the number of subsets; None for all streams
+        themselves.
 
     Raises:
         UserError: runs without labelled test clips, or of other test clips.
@@ -84,17 +87,19 @@ def ablation_table(
         num_samples=num_bootstrap,
         seed=seed,
     )
+    last, gaps = len(runs) - 1, {}
+    for key, metric in METRICS.items():
+        gaps[key] = corrected([resamples.difference(metric, i, last) for i in range(last)])
     rows = []
     for i, (name, run) in enumerate(runs.items()):
-        last, history = len(runs) - 1, run.history()
-        gaps = {k: asdict(resamples.difference(metric, i, last)) for k, metric in METRICS.items()}
+        history = run.history()
         rows.append(
             {
                 "streams": name,
                 "clips": len(clips[i]),
                 "val": {"metric": history["metric"], "value": history["best_metric"]},
                 **{k: asdict(resamples.interval(metric, i)) for k, metric in METRICS.items()},
-                "minus_all": None if i == last else gaps,
+                "minus_all": None if i == last else {k: asdict(gaps[k][i]) for k in METRICS},
             }
         )
     return sorted(rows, key=lambda row: -row["weighted_f1"]["value"])

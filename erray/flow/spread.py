@@ -10,14 +10,14 @@ There are two levels, ``clip`` by the run's clip rule and ``frame``; where Other
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erray.evaluation.clips import LabelledClips
-from erray.metrics import METRICS, confusion
+from erray.metrics import METRICS, confusion, macro_f1_rule
 from erray.statistics import bootstrap_interval
 from erray.training.runs import TrainingRun
 
@@ -92,12 +92,15 @@ def spread(of_runs: Mapping[tuple[int | None, int], Scores]) -> dict[str, Any]:
 
 
 def pooled(of_runs: Sequence[Mapping[str, Answers]], *, num_bootstrap: int) -> dict[str, Any]:
-    """Scores of all predictions together with intervals: level to metric to value, low, high.
+    """Scores of all predictions together: level to metric to value, low, high and groups.
 
     With folds these are out-of-fold predictions: each was made by a model that had not seen the
     clip. Groups are resampled: a clip predicted with several seeds does not count as several.
+    ``macro_f1_rule`` says which classes macro F1 of the clips is the mean over.
     """
-    found: dict[str, Any] = {"predictions": sum(len(said["clip"].label_N) for said in of_runs)}
+    labels = np.concatenate([said["clip"].label_N for said in of_runs])
+    rule = macro_f1_rule(labels, of_runs[0]["clip"].num_classes)
+    found: dict[str, Any] = {"predictions": len(labels), "macro_f1_rule": rule}
     for level in _shared(of_runs):
         parts = [said[level] for said in of_runs]
         label_N = np.concatenate([part.label_N for part in parts])
@@ -113,8 +116,7 @@ def pooled(of_runs: Sequence[Mapping[str, Answers]], *, num_bootstrap: int) -> d
                 groups=group_N,
                 num_samples=num_bootstrap,
             )
-            values = {"value": interval.value, "low": interval.low, "high": interval.high}
-            found[level][name] = values
+            found[level][name] = asdict(interval)
     return found
 
 

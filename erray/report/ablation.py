@@ -21,11 +21,18 @@ class Subset:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The subsets, best first; ``metric`` is what they are scored by."""
+    """The subsets, best first.
+
+    Attributes:
+        metric: what they are scored by.
+        macro_f1_rule: which classes macro F1 is the mean over; None in a table of before it was
+            kept, whose intervals and p-values took few groups for many.
+    """
 
     metric: str
     val_metric: str
     num_clips: int
+    macro_f1_rule: str | None
     subsets: list[Subset]
 
 
@@ -51,4 +58,6 @@ def make_ablation(
     ]
     first = found["subsets"][0]
     subsets.sort(key=lambda subset: -subset.score.value)
-    return Ablation(metric, first["val"]["metric"], first["clips"], subsets)
+    return Ablation(
+        metric, first["val"]["metric"], first["clips"], found.get("macro_f1_rule"), subsets
+    )

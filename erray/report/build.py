@@ -45,6 +45,7 @@ from erray.report.study import make_study
 from erray.report.tables import Tables
 from erray.report.thumbnails import fill_slots
 from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
+from erray.statistics import MIN_GROUPS, undecided
 from erray.store import RunFolder
 from erray.store.folder import Folder
 
@@ -146,6 +147,7 @@ def _render(shown: dict[str, Any]) -> str:
         "rule_names": RULE_NAMES,
         "num_bins": NUM_BINS,
         "fewest": FEWEST,
+        "min_groups": MIN_GROUPS,
         "fewest_listed": FEWEST_LISTED,
         "card": card,
         "version": __version__,
@@ -166,6 +168,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: "" if value is None else number(value)
+    environment.filters["undecided"] = undecided
     return environment
 
 

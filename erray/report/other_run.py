@@ -40,7 +40,7 @@ class Disputed:
 
 @dataclass(frozen=True)
 class Versus:
-    """This run against another; ``reach`` is the largest distance from 0 of a class's interval.
+    """This run against another; ``reach`` is the largest distance from 0 in the classes' bars.
 
     ``only_this`` and ``only_other`` are the surest of the clips that one run alone has right.
     """
@@ -113,11 +113,12 @@ def make_versus(
         seed=seed,
     )
     gaps = [change.f1.difference for change in found.classes]
+    ends = [end for gap in gaps for end in (gap.low, gap.difference, gap.high) if end is not None]
     only_this, only_other = _disputed(clips, other.clips)
     return Versus(
         name=other.folder,
         found=found,
-        reach=max((abs(end) for gap in gaps for end in (gap.low, gap.high)), default=0.0) or 1.0,
+        reach=max(map(abs, ends), default=0.0) or 1.0,
         only_this=_listed(only_this, portrait_of),
         only_other=_listed(only_other, portrait_of),
     )

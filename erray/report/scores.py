@@ -15,7 +15,7 @@ from erray.evaluation.scores import score_run as score_clips
 from erray.metrics import CLIP_RULES, METRICS, score, weighted_f1
 from erray.records import Clip
 from erray.report.sources import FUSION, TUNED, ClipPrediction
-from erray.statistics import PairedDifference, Resamples
+from erray.statistics import PairedDifference, Resamples, corrected
 
 METRIC_NAMES = {"weighted_f1": "Weighted F1", "macro_f1": "Macro F1", "accuracy": "Accuracy"}
 assert set(METRIC_NAMES) == set(METRICS)
@@ -33,8 +33,8 @@ class Scores:
 
     ``fused`` is keyed by run (``fusion``, ``tuned``); ``main`` is the one that the page is about.
     ``differences`` are weighted F1, fusion minus a stream; ``tuned_gain`` is tuned minus fusion;
-    all are of the same resamples. ``baseline`` is what always answering the most frequent training
-    class would score.
+    all are of the same resamples, their p-values corrected for their number. ``baseline`` is what
+    always answering the most frequent training class would score.
     """
 
     main: str
@@ -82,9 +82,12 @@ def score_run(
     fused = [name for name in (FUSION, TUNED) if name in runs]
     streams = {name: names.index(name) for name in runs if name not in fused}
 
-    def difference(a: str, b: str) -> PairedDifference:
-        return resamples.difference(weighted_f1, names.index(a), names.index(b))
-
+    pairs = [(FUSION, name) for name in streams]
+    if TUNED in runs:
+        pairs.append((TUNED, FUSION))
+    gaps = corrected(
+        [resamples.difference(weighted_f1, names.index(a), names.index(b)) for a, b in pairs]
+    )
     frequent = _most_frequent(clips, first.classes)
     return Scores(
         main=main,
@@ -93,8 +96,8 @@ def score_run(
             name: {key: resamples.interval(metric, i) for key, metric in METRICS.items()}
             for name, i in streams.items()
         },
-        differences={name: difference(FUSION, name) for name in streams},
-        tuned_gain=difference(TUNED, FUSION) if TUNED in runs else None,
+        differences=dict(zip(streams, gaps, strict=False)),
+        tuned_gain=gaps[-1] if TUNED in runs else None,
         baseline=None if frequent is None else _constant(first, frequent),
         baseline_class=None if frequent is None else first.classes[frequent],
     )
@@ -137,6 +140,7 @@ def metrics_json(scores: Scores) -> dict[str, Any]:
         "baseline": scores.baseline,
         "num_test_clips": scores.shown.num_clips,
         "clip_rule": scores.shown.clip_rule,
+        "macro_f1_rule": scores.shown.macro_f1_rule,
         "scores": {run: plain(found) for run, found in scores.fused.items()},
     }
 
@@ -149,7 +153,7 @@ def _values(found: Intervals) -> dict[str, float]:
     return {metric: interval.value for metric, interval in found.items()}
 
 
-def _limits(found: Intervals) -> dict[str, list[float]]:
+def _limits(found: Intervals) -> dict[str, list[float | None]]:
     return {metric: [interval.low, interval.high] for metric, interval in found.items()}
 
 

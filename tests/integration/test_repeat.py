@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,7 @@ def test_mean_spread_and_pooled_scores_are_those_of_the_stored_predictions(run, 
         num_samples=RECIPE["report"]["num_bootstrap"],
     )
     found = printed["pooled"]["clip"]["weighted_f1"]
-    assert found == pytest.approx(
-        {"value": interval.value, "low": interval.low, "high": interval.high}
-    )
+    assert found == pytest.approx(asdict(interval))
 
 
 def test_words_that_name_the_class_are_learnt(printed):

@@ -15,11 +15,13 @@ from erray.metrics import (
     METRICS,
     UNLABELLED,
     accuracy,
+    challenge_f1,
     class_scores,
     clip_logits,
     clip_prediction,
     confusion,
     macro_f1,
+    macro_f1_rule,
     score,
     weighted_f1,
 )
@@ -41,7 +43,7 @@ def test_same_as_scikit_learn(items):
         counts, sklearn.metrics.confusion_matrix(labels, predictions, labels=classes)
     )
     assert accuracy(counts) == pytest.approx(sklearn.metrics.accuracy_score(labels, predictions))
-    for ours, average in ((weighted_f1, "weighted"), (macro_f1, "macro")):
+    for ours, average in ((weighted_f1, "weighted"), (challenge_f1, "macro")):
         theirs = sklearn.metrics.f1_score(
             labels, predictions, labels=classes, average=average, zero_division=0
         )
@@ -49,7 +51,7 @@ def test_same_as_scikit_learn(items):
     skipped = sklearn.metrics.f1_score(
         labels, predictions, labels=sorted(set(labels)), average="macro", zero_division=0
     )
-    assert macro_f1(counts, absent="skip") == pytest.approx(skipped)
+    assert macro_f1(counts) == pytest.approx(skipped)
     theirs = sklearn.metrics.precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
     )
@@ -69,11 +71,11 @@ def test_what_is_masked_or_unlabelled_is_as_if_it_were_not_there(items, random):
 
 
 def test_an_absent_class_does_not_shift_the_others():
-    """Class 1 has no label: it stays in its place, and in the macro mean as 0 unless skipped."""
+    """Class 1 has no label: it stays in its place, and counts by the challenge's rule alone."""
     counts = confusion([0, 0, 2], [0, 0, 2], 3)
     assert class_scores(counts).f1.tolist() == [1, 0, 1]
-    assert macro_f1(counts) == pytest.approx(2 / 3)
-    assert macro_f1(counts, absent="skip") == 1
+    assert macro_f1(counts) == 1
+    assert challenge_f1(counts) == pytest.approx(2 / 3)
     assert weighted_f1(counts) == 1
 
 
@@ -82,7 +84,7 @@ def test_nothing_counted_is_not_a_number():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert all(np.isnan(metric(nothing)) for metric in METRICS.values())
-        assert np.isnan(macro_f1(nothing, absent="skip"))
+        assert np.isnan(challenge_f1(nothing))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -97,8 +99,15 @@ def test_stacks_are_scored_one_by_one(name):
 def test_score_finds_metrics_by_name():
     assert score("accuracy", [[0, 1], [2, 1]], [[0, 1], [2, 2]], 3) == 0.75
     assert score("accuracy", [0, 1], [0, 0], 3, [True, False]) == 1
-    with pytest.raises(UserError, match=r"'f1'.*accuracy, weighted_f1, macro_f1"):
+    assert score("challenge_f1", [0, 0], [0, 0], 7) == pytest.approx(1 / 7)
+    with pytest.raises(UserError, match=r"'f1'.*accuracy, weighted_f1, macro_f1, challenge_f1"):
         score("f1", [0], [0], 3)
+
+
+def test_macro_f1_says_which_classes_it_is_over():
+    assert macro_f1_rule([0, 1, 2, UNLABELLED, 0], 3) == "macro F1 over all 3 classes"
+    expected = "macro F1 over the 2 of 7 classes that have labelled clips"
+    assert macro_f1_rule([5, 1, UNLABELLED, 5], 7) == expected
 
 
 @pytest.mark.parametrize("values", [[3], [-2]])

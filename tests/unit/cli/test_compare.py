@@ -52,7 +52,10 @@ def test_both_scores_differences_and_classes_are_shown(runs, capsys):
         "Other ignored: frames of 53 clips in 20 groups",
     ):
         assert shown.count(title) == 1
-    assert shown.count("weighted F1 ") == shown.count("macro F1 ") == shown.count("accuracy ") == 4
+    assert shown.count("weighted F1 ") == shown.count("accuracy ") == 4
+    assert shown.count("macro F1 over all 8 classes") == 1
+    assert shown.count("macro F1 over all 7 classes") == 1  # Other ignored
+    assert "not corrected" in shown and "clips taken as independent" in shown
     row = result["clips"]["weighted_f1"]
     line = next(line for line in shown.splitlines() if "weighted F1 " in line)
     for side in "ab":
@@ -70,6 +73,21 @@ def test_one_metric_one_rule(runs, capsys):
     found = capsys.readouterr()
     assert set(json.loads(found.out)["clips"]) == {"macro_f1"}
     assert "(majority)" in found.err and "weighted F1" not in found.err
+
+
+def test_two_groups_decide_nothing(runs, capsys):
+    for i, folder in enumerate(runs):
+        rows = made_up_rows(i, skill=3.0 - 2.5 * i)
+        two = [row | {"group": f"g{k % 2}"} for k, row in enumerate(rows)]
+        TrainingRun(Path(folder)).predictions.replace(two)
+    assert call(*runs, "--json") == 0
+    found = capsys.readouterr()
+    gap = json.loads(found.out)["clips"]["accuracy"]["difference"]
+    assert gap["p_value"] is gap["low"] is None and gap["num_groups"] == 2
+    rows = [line for line in found.err.splitlines() if line.strip().startswith("accuracy ")]
+    assert "".join(rows).count("undecided (2 groups)") == 4 * 3
+    classes = found.err.split("most changed first")[1]
+    assert classes.count("undecided (") == 8
 
 
 def test_clips_that_are_left_out_are_counted(runs, tmp_path, capsys):
@@ -108,8 +126,9 @@ def test_other_label_sets_are_one_line_and_exit_code_2(runs, tmp_path, capsys):
 def test_an_ablation_is_one_table(runs, capsys):
     named = {"hog": TrainingRun(Path(runs[1])), "hog+hash": TrainingRun(Path(runs[0]))}
     rows = ablation_table(named, num_bootstrap=100, seed=0)
-    show_ablation({"subsets": rows})
+    show_ablation({"subsets": rows, "macro_f1_rule": "macro F1 over all 8 classes"})
     shown = capsys.readouterr().out
+    assert "macro F1 over all 8 classes; p corrected for the number of subsets" in shown
     assert "Ablation: 60 test clips; val: val_frame_macro_f1" in shown
     hog = next(line for line in shown.splitlines() if line.strip().startswith("hog "))
     gap = rows[1]["minus_all"]["weighted_f1"]

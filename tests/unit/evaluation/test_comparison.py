@@ -64,6 +64,33 @@ def test_classes_that_differ_most_come_first():
     }
 
 
+def test_classes_are_corrected_for_their_number_and_those_without_clips_are_left_out():
+    a, b = made_up_clips(13, skill=1.5), made_up_clips(14, skill=0.3)
+    found = compared(a, b)
+    p_values = sorted(change.f1.difference.p_value for change in found.classes)
+    by_p = sorted(found.classes, key=lambda change: change.f1.difference.p_value)
+    expected = np.minimum(1, np.maximum.accumulate(np.array(p_values) * np.arange(8, 0, -1)))
+    assert [change.f1.difference.p_holm for change in by_p] == pytest.approx(expected.tolist())
+    kept = [i for i, label in zip(a.clip_ids, a.label_N, strict=True) if label != 2]
+    fewer = compared(a.only(kept), b.only(kept))
+    assert CEXPR_8.names[2] not in {change.name for change in fewer.classes}
+    assert fewer.macro_f1_rule == "macro F1 over the 7 of 8 classes that have labelled clips"
+    assert all(row.difference.p_holm is None for row in found.clips.values())
+
+
+def test_fewer_than_six_groups_decide_nothing():
+    a, b = made_up_clips(1, skill=3.0), made_up_clips(2, skill=0.5)
+    groups = tuple(f"g{i % 2}" for i in range(60))
+    found = compared(replace(a, groups=groups), replace(b, groups=groups))
+    rows = [*found.clips.values(), *(found.frames or {}).values()]
+    rows += [change.f1 for change in found.classes]
+    for row in rows:
+        gap = row.difference
+        assert (gap.low, gap.high, gap.p_value, gap.p_holm) == (None,) * 4
+        assert gap.num_groups in (1, 2) and row.a.low is row.b.low is None
+    assert found.clips["accuracy"].difference.difference > 0.3
+
+
 def test_a_run_does_not_differ_from_itself():
     a = made_up_clips(4)
     found = compared(a, a)
@@ -79,6 +106,7 @@ def test_the_other_way_round_is_the_other_sign():
     for metric, row in there.clips.items():
         gap, turned = row.difference, back.clips[metric].difference
         assert gap.difference == pytest.approx(-turned.difference)
+        assert gap.p_value == turned.p_value
         assert (row.a.value, row.b.value) == (
             back.clips[metric].b.value,
             back.clips[metric].a.value,

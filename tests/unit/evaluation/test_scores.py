@@ -14,7 +14,7 @@ import sklearn.metrics
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.scores import LevelScores, RunScores, plain, score_run
 from erray.labels import BASIC_7, CEXPR_7, CEXPR_8
-from erray.metrics import CLIP_RULES
+from erray.metrics import CLIP_RULES, challenge_f1
 from tests.unit.evaluation.made_up import made_up_clips, made_up_rows
 
 OTHER = len(CEXPR_7)
@@ -44,6 +44,8 @@ def check(found: LevelScores, truth: list[int], predicted: list[int], names: tup
             truth, predicted, average="macro", labels=classes, zero_division=0
         ),
     }
+    if names == CEXPR_7.names:
+        expected["challenge_f1"] = expected["macro_f1"]  # every class has clips
     assert {name: i.value for name, i in found.metrics.items()} == pytest.approx(expected)
     for interval in found.metrics.values():
         assert interval.low < interval.value < interval.high
@@ -133,6 +135,43 @@ def test_the_order_of_rows_changes_nothing_and_unlabelled_rows_are_left_out():
     assert expected is not None and found is not None
     assert plain(scored(found)) == plain(scored(expected))
     assert LabelledClips.from_rows(unlabelled) is None
+
+
+def perfect(clips: LabelledClips) -> LabelledClips:
+    logits = tuple(np.zeros_like(x_TC) for x_TC in clips.logits)
+    for label, x_TC in zip(clips.label_N, logits, strict=True):
+        x_TC[:, label] = 5
+    return replace(clips, logits=logits)
+
+
+def test_macro_f1_is_over_the_classes_that_have_clips_and_says_so():
+    clips = perfect(made_up_clips(9, labels=CEXPR_7))
+    few = clips.only(
+        i for i, c in zip(clips.clip_ids, clips.label_N, strict=True) if c in (0, 3, 5)
+    )
+    found = scored(few)
+    assert found.macro_f1_rule == "macro F1 over the 3 of 7 classes that have labelled clips"
+    for level in (*found.clips.values(), found.frames):
+        macro, challenge = level.metrics["macro_f1"], level.metrics["challenge_f1"]
+        assert (macro.low, macro.value, macro.high) == (1, 1, 1)
+        assert (challenge.low, challenge.value, challenge.high) == pytest.approx((3 / 7,) * 3)
+        assert challenge.value == pytest.approx(float(challenge_f1(np.array(level.confusion))))
+        assert [c.f1 is None for c in level.per_class] == [c.support == 0 for c in level.per_class]
+        assert sum(c.f1 is None for c in level.per_class) == 4
+    assert scored(clips).macro_f1_rule == "macro F1 over all 7 classes"
+    assert "challenge_f1" not in scored(made_up_clips(9)).frames.metrics  # eight classes
+    assert json.loads(json.dumps(plain(found), allow_nan=False))
+
+
+def test_fewer_than_six_groups_have_no_interval():
+    clips = made_up_clips(10)
+    few = replace(clips, groups=tuple(f"g{i % 5}" for i in range(len(clips))))
+    found = scored(few)
+    assert found.num_groups == 5
+    for level in (*found.clips.values(), found.frames):
+        for interval in (*level.metrics.values(), *(c.f1 for c in level.per_class)):
+            assert interval is not None and (interval.low, interval.high) == (None, None)
+            assert interval.num_groups == 5
 
 
 def test_groups_widen_the_intervals():

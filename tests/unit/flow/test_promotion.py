@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from erray.corpora import holdout
 from erray.errors import UserError
 from erray.flow.promotion import Decision, Judged, compare_kept, told, verdict
 from erray.metrics import score
 from erray.registry import Version
+from erray.statistics import MIN_GROUPS
 from tests.unit.evaluation.made_up import made_up_rows
 
 WEAK, GOOD, BEST = 0.0, 1.5, 4.0
@@ -42,6 +44,16 @@ def test_the_holdout_alone_decides():
     assert better and why.startswith("accuracy on 24 holdout clips 1.000, films version 1 has 0.")
     worse, why = decided(kept(WEAK, of_val=BEST), kept(GOOD, of_val=WEAK, seed=1))
     assert not worse and why.endswith("a p below 0.05 is asked for")
+
+
+def test_fewer_than_six_groups_decide_nothing():
+    best, weak = (kept(skill, apart=MIN_GROUPS - 1, seed=i) for i, skill in enumerate((BEST, WEAK)))
+    better, why = decided(best, weak)
+    assert not better and "undecided (5 groups); the test of a difference needs 6 groups" in why
+    six = (kept(skill, apart=MIN_GROUPS, seed=i) for i, skill in enumerate((BEST, WEAK)))
+    assert decided(*six)[0]
+    # a holdout is never too small for a verdict
+    assert holdout.MIN_GROUPS == MIN_GROUPS
 
 
 def test_the_scores_are_those_of_the_holdout():

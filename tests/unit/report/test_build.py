@@ -280,6 +280,60 @@ def test_rejects_and_facts_are_told(built: Built) -> None:
     assert "65 in = 63 done + 2 rejected" in re.sub(r"\s+", " ", built.page)
 
 
+def without_keys(value: object, *keys: str) -> object:
+    if isinstance(value, dict):
+        return {k: without_keys(v, *keys) for k, v in value.items() if k not in keys}
+    return [without_keys(v, *keys) for v in value] if isinstance(value, list) else value
+
+
+def test_tables_of_an_earlier_version_are_shown_without_a_verdict(
+    built: Built, run_folder: Path
+) -> None:
+    """They hold p-values of a bootstrap and no numbers of groups."""
+    for name, part in (("ablation.json", "ablation"), ("tune/study.json", "study")):
+        path = run_folder / name
+        found = json.loads(path.read_text("utf-8"))
+        old = without_keys(found, "num_groups", "p_holm", "macro_f1_rule")
+        path.write_text(json.dumps(old), encoding="utf-8")
+        before = section(built.page, part)
+        assert "earlier version of erray" not in before
+    assert "worse than all" in section(built.page, "ablation")
+    build_report(str(run_folder), built.run.recipe)
+    page = (run_folder / "report" / "index.html").read_text("utf-8")
+    for part in ("ablation", "study"):
+        assert "An earlier version of erray made this table" in section(page, part)
+    assert 'class="verdict' not in section(page, "ablation")
+    assert "0.120" in section(built.page, "study") and "0.120" not in section(page, "study")
+
+
+def test_two_groups_of_test_clips_decide_nothing_on_the_page(
+    built: Built, run_folder: Path
+) -> None:
+    """Half of the runs' classes have no test clip either."""
+    for path in (run_folder / "training").iterdir():
+        table = Table(str(path / "predictions"), PREDICTION_SCHEMA)
+        rows = [row for row in table.read().to_pylist() if row["label"] in row["classes"][:3]]
+        table.replace([row | {"group": f"g{i % 2}"} for i, row in enumerate(rows)])
+    other = str(run_folder / "training" / "hog")
+    metrics = build_report(str(run_folder), built.run.recipe, compare=other)
+    page = (run_folder / "report" / "index.html").read_text("utf-8")
+    for part in ("rules", "fusion", "classes", "comparison", "card"):
+        assert "undecided (2 groups)" in section(page, part) or part == "classes"
+        assert "better" not in section(page, part) and "worse" not in section(page, part)
+    rule = "macro F1 over the 3 of 7 classes that have labelled clips"
+    assert metrics["macro_f1_rule"] == metrics["comparison"]["macro_f1_rule"] == rule
+    for part in ("rules", "classes", "comparison", "card"):
+        assert rule in re.sub(r"\s+", " ", section(page, part))
+    assert rule in page.split('<section id="rules">')[0], "beside the large number"
+    assert section(page, "classes").count("no test clips") == 4
+    level = metrics["scores"]["tuned"]["clips"]["mean_logits"]
+    challenge = level["metrics"]["challenge_f1"]["value"]
+    assert challenge == pytest.approx(3 / 7 * level["metrics"]["macro_f1"]["value"])
+    assert f"clips {challenge:.3f}, frames" in re.sub(r"\s+", " ", section(page, "rules"))
+    assert metrics["intervals"]["tuned"]["mean_logits"]["accuracy"] == [None, None]
+    assert metrics["fusion_minus_stream"]["hog"]["p_value"] is None
+
+
 def test_the_same_run_gives_the_same_page(built: Built, run_folder: Path) -> None:
     build_report(str(run_folder), built.run.recipe)
     assert (run_folder / "report" / "index.html").read_text() == built.page

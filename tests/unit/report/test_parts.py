@@ -49,7 +49,7 @@ def test_every_group_has_scikit_learn_s_scores_lowest_first() -> None:
     for part in parts.groups:
         chosen = groups == part.name
         truth, said = found.label_N[chosen], answer_N[chosen]
-        expected = f1_score(truth, said, labels=[0, 1, 2], average="macro", zero_division=0)
+        expected = f1_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0)
         assert part.scores["macro_f1"].value == pytest.approx(expected)
         assert part.scores["accuracy"].value == pytest.approx(accuracy_score(truth, said))
         assert (part.num_clips, part.num_groups) == (chosen.sum(), 1)
