@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp, softmax
 
 from erray.errors import UserError
+from erray.finite import require_finite
 
 UNLABELLED = -1
 """The label of a clip without one; never counted."""
@@ -60,10 +61,13 @@ def confusion(
 
 
 def class_scores(confusion_CC: npt.NDArray[Any]) -> ClassScores:
-    """Precision, recall, F1 and support of every class."""
+    """Precision, recall, F1 and support of every class.
+
+    Columns after the last class count what has no answer: a miss of its label, no class's error.
+    """
     counts = np.asarray(confusion_CC, np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    support, predicted = counts.sum(-1), counts.sum(-2)
+    support, predicted = counts.sum(-1), counts.sum(-2)[..., : counts.shape[-2]]
     return ClassScores(
         precision=_ratio(hits, predicted),
         recall=_ratio(hits, support),
@@ -165,9 +169,11 @@ def clip_prediction(
 
     Raises:
         UserError: an unknown rule.
+        NotFiniteError: a logit that is not finite.
     """
     logits_TC = np.asarray(logits_TC, np.float64)
     assert logits_TC.ndim == 2 and len(logits_TC), logits_TC.shape
+    require_finite(logits_TC, "logits")
     mean_C = softmax(logits_TC, axis=-1).mean(0)
     if rule == "majority":
         votes_C = np.bincount(logits_TC.argmax(-1), minlength=logits_TC.shape[-1])
@@ -188,8 +194,12 @@ def clip_logits(logits_TC: npt.ArrayLike, rule: str) -> npt.NDArray[np.float64]:
     """Values [C] whose softmax is a clip's probabilities by any rule but ``majority``.
 
     The mean logits, or the logarithms of the mean probabilities.
+
+    Raises:
+        NotFiniteError: a logit that is not finite.
     """
     logits_TC = np.asarray(logits_TC, np.float64)
+    require_finite(logits_TC, "logits")
     assert rule in CLIP_RULES and rule != "majority", rule
     if rule == "mean_logits":
         return np.asarray(logits_TC.mean(0))

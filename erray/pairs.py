@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from erray.finite import require_finite
 from erray.labels import BASIC_7, CEXPR_7, COMPOUND_PAIRS
 
 SUM, PRODUCT = "sum", "product"
@@ -31,8 +32,12 @@ def compound_logits(
         logits_TC: of the classes of ``BASIC_7`` in their order.
         rule: ``sum`` or ``product`` of the two probabilities.
         temperature: the model's; divides its logits before they become probabilities.
+
+    Raises:
+        NotFiniteError: a logit that is not finite.
     """
     assert logits_TC.shape[1] == len(BASIC_7), logits_TC.shape
+    require_finite(logits_TC, "logits")
     # in logarithms throughout: a probability may be smaller than any float
     basic_TC = log_softmax(np.asarray(logits_TC, np.float64) / temperature, axis=-1)
     first_TC, second_TC = basic_TC[:, _FIRST_C], basic_TC[:, _SECOND_C]

@@ -17,7 +17,7 @@ from erray.labels import BASIC_7, CEXPR_7, CEXPR_8
 from erray.plan import TRACKS, Plan, done_clips
 from erray.predictor import KEY_PREFIX, SHARD_PREFIX, Predictor
 from erray.ray_session import ray_session
-from erray.records import PREDICTION_SCHEMA, Clip
+from erray.records import PREDICTION_SCHEMA, STATUS_SCHEMA, Clip
 from erray.store import RunFolder, ShardPlaces, Table
 from erray.streaming import plan_pool, stream
 from erray.timelines import Timeline
@@ -28,12 +28,14 @@ class Predictions:
     """What a model said of some clips.
 
     Attributes:
-        table: of the predictions.
+        table: of the predictions, at least one.
+        rejected: clip id to the reason why it has none.
         temperature: that turns their logits into probabilities.
         pair_rule: how the model's basic emotions became compound ones; None: they are its own.
     """
 
     table: Table
+    rejected: dict[str, str]
     temperature: float
     pair_rule: str | None
 
@@ -74,11 +76,12 @@ def predict_clips(
 ) -> Predictions:
     """Predict ``clips`` from the features in ``out``, replacing the run's predictions.
 
-    A model of basic emotions predicts compound ones where the recipe's corpus has those.
+    A model of basic emotions predicts compound ones where the recipe's corpus has those. A clip
+    whose logits are not finite goes to the run's ``prediction_rejects``.
 
     Raises:
-        UserError: the model was trained on other features than the recipe extracts, or no clip has
-            features.
+        UserError: the model was trained on other features than the recipe extracts, no clip has
+            features, or none could be predicted.
     """
     plan, run = Plan(recipe), RunFolder.of(recipe, out)
     _, description = load_model(model)
@@ -95,24 +98,43 @@ def predict_clips(
     if not ready:
         raise UserError("no clip to predict has features: run `erray extract` with this recipe")
     partial = Table(run.path("predictions", ".partial"), PREDICTION_SCHEMA)
-    partial.clear()  # left by a run that was stopped
+    rejects = Table(run.path("prediction_rejects", ".partial"), STATUS_SCHEMA)
+    for left_over in (partial, rejects):  # by a run that was stopped
+        left_over.clear()
     settings: dict[str, Any] = {
         "model": str(model),
         "run": run,
         "table": partial.path,
+        "rejects": rejects.path,
         "model_name": model_name,
         "model_version": model_version,
         "pair_rule": pair_rule(recipe, description),
     }
     _run(plan, _rows(plan, run, ready, list(description.streams)), settings)
-    found = partial.read(columns=["clip_id"])["clip_id"].to_pylist()
-    lost = {clip.clip_id for clip in ready} - set(found)
+    rejected = _rejected(ready, partial, rejects)
+    for table, written in ((run.predictions, partial), (run.prediction_rejects, rejects)):
+        table.replace_by(written)
+        written.clear()
+    if len(rejected) == len(ready):
+        clip_id = min(rejected)
+        raise UserError(
+            f"not one of {len(ready)} clips could be predicted, for instance {clip_id!r}: "
+            f"{rejected[clip_id]}; use another model"
+        )
+    rule = settings["pair_rule"]
+    temperature = 1.0 if rule else description.temperature
+    return Predictions(run.predictions, rejected, temperature, rule)
+
+
+def _rejected(clips: Sequence[Clip], predicted: Table, rejects: Table) -> dict[str, str]:
+    """Clip id to reason of the clips without a prediction; every clip is in one of the tables."""
+    found = predicted.read(columns=["clip_id"])["clip_id"].to_pylist()
+    rejected = rejects.read(columns=["clip_id", "reason"])
+    reasons = dict(zip(*(rejected[k].to_pylist() for k in rejected.column_names), strict=True))
+    lost = {clip.clip_id for clip in clips} - set(found) - set(reasons)
     if lost:
         raise RuntimeError(f"{len(lost)} clips have no prediction, for instance {min(lost)!r}")
-    run.predictions.replace_by(partial)
-    partial.clear()
-    rule = settings["pair_rule"]
-    return Predictions(run.predictions, 1.0 if rule else description.temperature, rule)
+    return reasons
 
 
 def pair_rule(recipe: Recipe, description: ModelDescription) -> str | None:

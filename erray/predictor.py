@@ -12,10 +12,11 @@ import torch
 
 from erray.checkpoint import load_model
 from erray.feature_rows import joined
+from erray.finite import NotFiniteError
 from erray.labels import CEXPR_7
 from erray.pairs import compound_logits
-from erray.records import PREDICTION_SCHEMA
-from erray.scoring import prediction_row, score_clips
+from erray.records import PREDICTION_SCHEMA, STATUS_SCHEMA
+from erray.scoring import prediction_row, rejected_row, score_clips
 from erray.store import RunFolder, Table
 from erray.windows import WindowSample, cut
 
@@ -26,12 +27,14 @@ KEY_PREFIX, SHARD_PREFIX = "key_", "shard_"
 class Predictor:
     """Predict the clips of a batch with one model; called by an actor or in a plain shell.
 
-    The model is loaded once; batches of clips come, rows of the predictions table are written.
+    The model is loaded once; batches of clips come, rows of the predictions table are written, and
+    status rows of the clips whose logits are not finite.
 
     Args:
         model: folder of the checkpoint.
         run: whose features are read.
         table: folder of the predictions table.
+        rejects: folder of the table of clips without a prediction.
         model_name: written into every row.
         model_version: written into every row.
         pair_rule: predict compound classes with a model of basic emotions, see
@@ -44,6 +47,7 @@ class Predictor:
         model: str,
         run: RunFolder,
         table: str,
+        rejects: str,
         model_name: str,
         model_version: str,
         pair_rule: str | None = None,
@@ -52,6 +56,7 @@ class Predictor:
         self.model, self.description = load_model(Path(model))
         self.model.to(self.device)
         self.run, self.table = run, Table(table, PREDICTION_SCHEMA)
+        self.rejects = Table(rejects, STATUS_SCHEMA)
         self.model_name, self.model_version = model_name, model_version
         self.pair_rule = pair_rule
 
@@ -63,12 +68,16 @@ class Predictor:
             for name, fingerprint in self.description.features.items()
         }
         windows = (w for i, row in enumerate(rows) for w in self._windows(i, row, features))
-        predictions = [
-            self._row(rows[i], logits_TC)
-            for i, logits_TC in score_clips(self.model, windows, device=self.device)
-        ]
-        self.table.write_shard(predictions, keys=[row["clip_id"] for row in rows])
-        return pa.table({"clip_id": [row["clip_id"] for row in predictions]})
+        predictions, rejected = [], []
+        for i, logits_TC in score_clips(self.model, windows, device=self.device):
+            try:
+                predictions.append(self._row(rows[i], logits_TC))
+            except NotFiniteError as why:
+                rejected.append(rejected_row(why, clip_id=rows[i]["clip_id"], **self._model_facts))
+        keys = [row["clip_id"] for row in rows]
+        self.table.write_shard(predictions, keys=keys)
+        self.rejects.write_shard(rejected, keys=keys)
+        return pa.table({"clip_id": keys})
 
     def _features(self, name: str, fingerprint: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         keys = {row[KEY_PREFIX + name] for row in rows}
@@ -96,6 +105,10 @@ class Predictor:
                 start=start,
             )
 
+    @property
+    def _model_facts(self) -> dict[str, str]:
+        return {"model_name": self.model_name, "model_version": self.model_version}
+
     def _row(self, row: dict[str, Any], logits_TC: Any) -> dict[str, Any]:
         classes, temperature = self.description.class_names, self.description.temperature
         if self.pair_rule is not None:
@@ -111,6 +124,5 @@ class Predictor:
             classes=classes,
             clip_rule=self.description.clip_rule,
             temperature=temperature,
-            model_name=self.model_name,
-            model_version=self.model_version,
+            **self._model_facts,
         )

@@ -2,7 +2,8 @@
 
 A clip is cut in the model's windows, windows go through the model in batches, and the logits of
 overlapping frames are averaged. Neither batch size nor batch mates change a clip's values.
-What comes out is a row of a predictions table.
+What comes out is a row of a predictions table, or of a table of rejects for a clip whose logits are
+not finite.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from erray.config import fingerprint
+from erray.finite import NotFiniteError
 from erray.metrics import clip_prediction
 from erray.models.fusion import FusionModel
-from erray.records import tensor_columns
+from erray.records import REJECTED, tensor_columns
+from erray.store import row_key
 from erray.windows import WindowSample, collate, stitch
 
 BATCH_WINDOWS = 32
+PREDICT = "predict"
+"""Stage of the status rows of clips without a prediction."""
 
 
 def score_clips(
@@ -30,6 +36,9 @@ def score_clips(
     batch_windows: int = BATCH_WINDOWS,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield ``(clip, logits [T, C])`` for windows that come clip after clip.
+
+    The logits are as the model gives them, also where they are not finite: what makes classes of
+    them refuses those (:mod:`erray.finite`).
 
     Args:
         model: in any mode; it is evaluated in eval mode and left in the mode it was in.
@@ -70,6 +79,9 @@ def prediction_row(
     """One row of a predictions table: the frames' logits and what the clip rule makes of them.
 
     The logits are the model's own; ``temperature`` enters the clip's probabilities alone.
+
+    Raises:
+        NotFiniteError: a logit that is not finite; see :func:`rejected_row`.
     """
     assert logits_TC.shape == (len(times_s_T), len(classes)), logits_TC.shape
     predicted, probabilities_C = clip_prediction(logits_TC, clip_rule, temperature=temperature)
@@ -88,6 +100,21 @@ def prediction_row(
         "clip_rule": clip_rule,
         "model_name": model_name,
         "model_version": model_version,
+    }
+
+
+def rejected_row(
+    why: NotFiniteError, *, clip_id: str, model_name: str, model_version: str
+) -> dict[str, Any]:
+    """The status row of a clip that a model has no prediction for."""
+    stage = fingerprint({"stage": PREDICT, "model": model_name, "version": model_version})
+    return {
+        "clip_id": clip_id,
+        "stage": PREDICT,
+        "fingerprint": stage,
+        "key": row_key(stage, clip_id),
+        "state": REJECTED,
+        "reason": f"{why} (model {model_name} version {model_version})",
     }
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from erray.finite import require_finite
+
 BOX, GAUSSIAN = "box", "gaussian"
 GAUSSIAN_REACH = 4.0
 """Standard deviations beyond which a neighbour counts no more (its weight would be 3e-4)."""
@@ -28,8 +30,12 @@ def smoothed(
         kind: ``box``: the mean of all ticks at most ``width / 2`` away; ``gaussian``: weights
             exp(-d^2 / (2 width^2)) for a distance d, up to four times ``width``.
         width: above 0, in the unit of ``times_T``.
+
+    Raises:
+        NotFiniteError: a value that is not finite; its neighbours would not be either.
     """
     assert x_TC.shape[:1] == times_T.shape and width > 0, (x_TC.shape, times_T.shape, width)
+    require_finite(x_TC, "probabilities")
     if kind == BOX:
         return _box(x_TC, times_T, width / 2 + _ROUNDING)
     assert kind == GAUSSIAN, kind

@@ -79,6 +79,7 @@ def write_submission(
     frame_list: Path,
     *,
     class_names: Sequence[str],
+    rejected: Mapping[str, str],
     fill: str = REFUSE,
 ) -> Submitted:
     """Write the ABAW-7 CE file: a row ``<frame>,<class id>`` for every frame of the list.
@@ -88,13 +89,15 @@ def write_submission(
         classes: class ids of a video's frames in presentation order; number n is the n-th frame.
         frame_list: a line ``<video>/<frame number, 5 digits, from 1>.jpg`` per frame.
         class_names: of the ids.
+        rejected: video to the reason why it has no class; where the list has one of them, nothing
+            is written, whatever ``fill`` says.
         fill: what becomes of a listed frame without a prediction. ``refuse``: nothing is written.
             ``hold``: it has the class of the last frame before it that has one; before a video's
             first prediction, of that one. A video without any prediction is refused all the same.
 
     Raises:
-        UserError: classes other than the seven, or predictions and frame list that differ; nothing
-            is written but the differences.
+        UserError: classes other than the seven, a listed video that was rejected, or predictions
+            and frame list that differ; nothing is written but the differences.
     """
     if tuple(class_names) != CEXPR_7.names:
         raise UserError(
@@ -109,6 +112,9 @@ def write_submission(
     beside.unlink(missing_ok=True)
     if wrong:
         _write(beside, [field.name for field in fields(VideoDifference)], map(astuple, wrong))
+    lost = sorted({video.video for video in wrong if video.listed} & rejected.keys())
+    if lost:
+        raise UserError(_rejection(lost, rejected, frame_list, beside))
     refused = wrong if fill == REFUSE else [video for video in wrong if not video.can_be_held]
     if refused:
         raise UserError(_refusal(refused, frame_list, beside, fill))
@@ -194,6 +200,19 @@ def _refusal(wrong: list[VideoDifference], frame_list: Path, beside: Path, fill:
     return (
         f"no submission written, {frame_list} differs: {totals}: {named}{more} "
         f"(every video: {beside}){advice}"
+    )
+
+
+def _rejection(
+    lost: Sequence[str], rejected: Mapping[str, str], frame_list: Path, beside: Path
+) -> str:
+    """The rejected clips by name and reason in one line."""
+    named = "; ".join(f"{video}: {rejected[video]}" for video in lost[:_NAMED_VIDEOS])
+    more = f" and {len(lost) - _NAMED_VIDEOS} more" if len(lost) > _NAMED_VIDEOS else ""
+    return (
+        f"no submission written, {len(lost)} clips that {frame_list} lists were rejected: "
+        f"{named}{more} (every video: {beside}); mend their media and run `erray extract --retry`, "
+        f"or predict with another model"
     )
 
 

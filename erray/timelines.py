@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from erray.config import Smoothing
+from erray.finite import require_finite
 from erray.records import tensor_from_columns
 from erray.smoothing import smoothed
 
@@ -32,12 +33,18 @@ class Timeline:
         times_s_T: times of the ticks.
         probabilities_TC: a row per tick, each sums to 1.
         classes: names in the order of the columns.
+
+    Raises:
+        NotFiniteError: a probability that is not finite.
     """
 
     clip_id: str
     times_s_T: NDArray[np.float64]
     probabilities_TC: NDArray[np.float64]
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_finite(self.probabilities_TC, "probabilities")
 
     @classmethod
     def of(
@@ -48,8 +55,12 @@ class Timeline:
         Args:
             temperature: divides the logits.
             smoothing: of the recipe; None: none.
+
+        Raises:
+            NotFiniteError: a logit that is not finite.
         """
         logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+        require_finite(logits_TC, "logits")
         x_TC = softmax(logits_TC.astype(np.float64) / temperature, axis=-1)
         times_s_T = np.asarray(row["times_s"], np.float64)
         if smoothing is not None and smoothing.kind is not None:

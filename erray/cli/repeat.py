@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from erray.cli.display import print_line, table, with_limits
+from erray.cli.results import LEFT_OUT, show_rejected
 
 if TYPE_CHECKING:
     from erray.flow.context import Flow
@@ -41,6 +42,7 @@ def show_repeat(result: dict[str, Any]) -> None:
         cells = [_spread(result["spread"], place, key) for place in _COLUMNS.values()]
         rows.append([_SPREADS[key], *cells])
     table("Repeated (F1 without a word is weighted)", ["run", *_COLUMNS], rows)
+    show_rejected(result["rejected"], LEFT_OUT)
     if result["pooled"] is not None:
         _show_pooled(result["pooled"])
 

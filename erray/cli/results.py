@@ -18,6 +18,7 @@ from erray.cli.display import (
 )
 
 _WORST_REASONS = 6
+LEFT_OUT = "are left out of every score"
 
 
 def show_extraction(result: dict[str, Any]) -> None:
@@ -89,6 +90,7 @@ def show_prediction(result: dict[str, Any]) -> None:
     print_line(
         f"Predicted {result['clips']} clips with {model['name']} version {model['version']}{pairs}"
     )
+    show_rejected(result["rejected"], "have no prediction")
     if "timelines" in result:
         print_plainly(f"Timelines: {result['timelines']}")
     if "submission" in result:
@@ -110,11 +112,22 @@ def show_report(result: dict[str, Any]) -> None:
     ]
     table("Test scores", ["", "weighted F1", "macro F1", "accuracy"], rows)
     print_line(f"[dim]{result['macro_f1_rule']}")
+    show_rejected(result["rejected"], LEFT_OUT)
     versus = result["comparison"]
     if versus is not None:
         gap = versus["clips"]["weighted_f1"]["difference"]
         p = "" if gap["p_value"] is None else f", p {p_value(gap['p_value'])}"
         print_plainly(f"Against {versus['b']}:\n  weighted F1 {paired(gap)}{p}")
+
+
+def show_rejected(rejected: dict[str, str], what: str) -> None:
+    """How many clips were rejected, the first of them with their reasons; nothing for none."""
+    if rejected:
+        print_line(f"[red]{len(rejected)} rejected clips[/] {what}:")
+    for clip_id, why in list(rejected.items())[:_WORST_REASONS]:
+        print_plainly(f"  {clip_id}: {why}")
+    if len(rejected) > _WORST_REASONS:
+        print_line("  ... and others")
 
 
 def show_ablation(result: dict[str, Any]) -> None:
@@ -138,6 +151,7 @@ def show_ablation(result: dict[str, Any]) -> None:
     print_line(
         f"[dim]{result['macro_f1_rule']}; p corrected for the number of subsets, intervals not"
     )
+    show_rejected(result["rejected"], LEFT_OUT)
 
 
 def _show_contest(against: dict[str, Any]) -> None:
@@ -155,6 +169,7 @@ def _show_contest(against: dict[str, Any]) -> None:
     title = f"Best settings against the recipe's own: test clips, seeds {seeds}"
     table(title, ["", "tuned, 95 %", "recipe, 95 %", "difference, 95 %", "p"], rows)
     print_line(f"[dim]{against['macro_f1_rule']}; p not corrected for the number of scores")
+    show_rejected(against["rejected"], LEFT_OUT)
     if against["test_was_searched"]:
         print_line(
             "[dim]clips of test were val of other folds: the difference is too kind to the search"

@@ -9,11 +9,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erray.errors import UserError
+from erray.finite import NotFiniteError, require_finite
 from erray.labels import CEXPR_7, CEXPR_8
 from erray.metrics import clip_logits, clip_prediction
 from erray.records import tensor_from_columns
 
 OTHER = "Other"
+
+
+def stored_logits(row: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Return the logits [T, C] of a row of a predictions table.
+
+    Raises:
+        UserError: they are not finite; such clips are rejected today, and were not at first.
+    """
+    logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+    try:
+        require_finite(logits_TC, "logits")
+    except NotFiniteError as error:
+        raise UserError(
+            f"clip {row['clip_id']!r} was predicted by an erray that did not reject it ({error}): "
+            f"remove the folder of its predictions and train or predict again"
+        ) from None
+    return logits_TC
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +45,9 @@ class LabelledClips:
         logits: of each clip, [T, C].
         clip_rule: the run's own.
         temperature: the run's own, of the probabilities by ``clip_rule``.
+
+    Raises:
+        NotFiniteError: a logit that is not finite.
     """
 
     clip_ids: tuple[str, ...]
@@ -40,12 +62,18 @@ class LabelledClips:
         sizes = {len(self.clip_ids), len(self.groups), len(self.label_N), len(self.logits)}
         assert len(sizes) == 1, sizes
         assert list(self.clip_ids) == sorted(self.clip_ids), "clips must be in order of their ids"
+        for x_TC in self.logits:
+            require_finite(x_TC, "logits")
 
     @classmethod
     def from_rows(
         cls, rows: Iterable[Mapping[str, Any]], *, temperature: float = 1.0
     ) -> LabelledClips | None:
-        """Labelled rows of one predictions table; None where no row has a label."""
+        """Labelled rows of one predictions table; None where no row has a label.
+
+        Raises:
+            UserError: see :func:`stored_logits`.
+        """
         ordered = sorted(
             (row for row in rows if row["label"] is not None), key=lambda row: str(row["clip_id"])
         )
@@ -57,9 +85,7 @@ class LabelledClips:
             groups=tuple(row["group"] for row in ordered),
             classes=classes,
             label_N=np.array([classes.index(row["label"]) for row in ordered], np.int64),
-            logits=tuple(
-                tensor_from_columns(row["logits"], row["shape"], row["dtype"]) for row in ordered
-            ),
+            logits=tuple(map(stored_logits, ordered)),
             clip_rule=ordered[0]["clip_rule"],
             temperature=temperature,
         )

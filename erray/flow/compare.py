@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,17 @@ def find_run(folder: Path) -> TrainingRun:
     )
 
 
-def labelled_clips(run: TrainingRun, split: str) -> LabelledClips:
+def labelled_clips(run: TrainingRun, split: str, *, without: Collection[str] = ()) -> LabelledClips:
     """The labelled clips of a split as the run predicted them.
+
+    Args:
+        without: clips that are left out, such as those that another run has rejected.
 
     Raises:
         UserError: it predicted none.
     """
     rows = [row for row in run.predictions.read().to_pylist() if row["label"] is not None]
+    rows = [row for row in rows if row["clip_id"] not in without]
     clips = LabelledClips.from_rows(row for row in rows if row["split"] == split)
     if clips is None:
         found = ", ".join(sorted({row["split"] for row in rows})) or "none"

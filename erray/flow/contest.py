@@ -12,7 +12,7 @@ from erray.flow.spread import Answers, answers, scores, spread
 from erray.metrics import METRICS, macro_f1_rule
 from erray.statistics import Resamples
 from erray.training.job import TrainJob
-from erray.training.runs import TrainingRun
+from erray.training.runs import TrainingRun, all_rejected
 
 SPLIT = "test"
 
@@ -34,14 +34,16 @@ def contest(
 
     A score is of the predictions of all seeds together. Both sides are scored on the same
     resamples of groups, so that a clip predicted with several seeds does not count as several.
+    A clip that one run has rejected is left out of all.
 
     Returns:
-        ``split``, ``seeds``, ``macro_f1_rule`` (which classes of the clips macro F1 is the mean
-        over), ``runs`` (side, seed, run, best epoch, scores) and ``scores``: level
-        to metric to ``tuned`` and ``recipe`` with intervals, ``difference`` and, by side, mean and
-        deviation over seeds (see :func:`erray.flow.spread.spread`).
+        ``split``, ``rejected`` (clip id to reason), ``seeds``, ``macro_f1_rule`` (which classes of
+        the clips macro F1 is the mean over), ``runs`` (side, seed, run, best epoch, scores) and
+        ``scores``: level to metric to ``tuned`` and ``recipe`` with intervals, ``difference`` and,
+        by side, mean and deviation over seeds (see :func:`erray.flow.spread.spread`).
     """
-    said = {(c.side, c.seed): answers(c.run).get(SPLIT) for c in contenders}
+    rejected = all_rejected([c.run for c in contenders])
+    said = {(c.side, c.seed): answers(c.run, without=rejected).get(SPLIT) for c in contenders}
     whole = {key: levels for key, levels in said.items() if levels is not None}
     if len(whole) < len(contenders):
         return None
@@ -59,6 +61,7 @@ def contest(
     first = of_side["tuned"][seeds[0]]["clip"]
     return {
         "split": SPLIT,
+        "rejected": rejected,
         "seeds": seeds,
         "macro_f1_rule": macro_f1_rule(first.label_N, first.num_classes),
         "runs": [

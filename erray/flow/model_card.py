@@ -39,6 +39,7 @@ def model_card(
     rows: Sequence[Mapping[str, Any]],
     *,
     num_parameters: int,
+    num_rejected: int,
     origin: str,
     test_was_searched: bool,
     judged_on_holdout: bool,
@@ -47,6 +48,7 @@ def model_card(
 
     Args:
         rows: predictions of the splits that the model was scored on.
+        num_rejected: clips of these splits that the model has no prediction for.
         origin: where the weights come from.
         test_was_searched: a search over folds chose the settings by clips of test, too.
         judged_on_holdout: the version keeps predictions of clips that chose nothing of it.
@@ -62,6 +64,7 @@ def model_card(
             *_section(
                 "Scores", _scores(flow, rows, split_meanings(test_was_searched=test_was_searched))
             ),
+            *_rejected(num_rejected),
             *_section("Promotion", [_HOLDOUT if judged_on_holdout else _OPTIMISTIC]),
             *_section("Intended use", _bullets(INTENDED_USES)),
             *_section(
@@ -160,6 +163,13 @@ def _scores(
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _rejected(num_clips: int) -> list[str]:
+    if not num_clips:
+        return []
+    line = f"{num_clips} clips of these splits have no prediction, as the model's values for them "
+    return ["", f"{line}are not finite: they are in no score."]
 
 
 def _counts(scores: RunScores) -> str:

@@ -19,10 +19,12 @@ TIMELINES = "timelines"
 def predict_step(flow: Flow) -> dict[str, Any]:
     """Fetch the model, extract what is missing, predict.
 
-    Writes ``predictions/``, ``timelines/`` and, with a frame list, ``submission.csv``.
+    Writes ``predictions/``, ``timelines/`` and, with a frame list, ``submission.csv``. Every clip
+    of the split is predicted or rejected.
 
     Raises:
-        UserError: no clips in the split, a model of other features, a frame list that differs.
+        UserError: no clips in the split, a model of other features, a frame list that differs or
+            names a clip that is rejected.
     """
     settings = flow.recipe.predict
     uri = settings.model or _own_model(flow)
@@ -41,17 +43,18 @@ def predict_step(flow: Flow) -> dict[str, Any]:
             model_name=model.name,
             model_version=model.version,
         )
-        predicted = predictions.predicted
+        predicted, rejected = predictions.predicted, _rejected(flow, predictions)
         result: dict[str, Any] = {
             "model": {"name": model.name, "version": model.version},
             "clips": len(predicted),
             "predicted": dict(Counter(predicted.values())),
+            "rejected": {c.clip_id: rejected[c.clip_id] for c in clips if c.clip_id in rejected},
             "pair_rule": predictions.pair_rule,
         }
         if settings.timelines:
             result["timelines"] = write_all_timelines(flow, predictions)
         if settings.frame_list is not None:
-            result["submission"] = _submit(flow, predictions, settings.frame_list)
+            result["submission"] = _submit(flow, predictions, rejected, settings.frame_list)
             flow.registry.log_file(parent, Path(result["submission"]["path"]))
     return result
 
@@ -63,7 +66,15 @@ def write_all_timelines(flow: Flow, predictions: Predictions) -> str:
     return str(folder)
 
 
-def _submit(flow: Flow, predictions: Predictions, listed: str) -> dict[str, Any]:
+def _rejected(flow: Flow, predictions: Predictions) -> dict[str, str]:
+    """Clip id to reason of the clips without features, and of those without a prediction."""
+    rows = flow.tables.rejects.read(columns=["clip_id", "reason"]).to_pylist()
+    return {row["clip_id"]: row["reason"] for row in rows} | predictions.rejected
+
+
+def _submit(
+    flow: Flow, predictions: Predictions, rejected: dict[str, str], listed: str
+) -> dict[str, Any]:
     settings = flow.recipe.predict
     path, frame_list = flow.out / "submission.csv", Path(flow.recipe.corpus.root) / listed
     if not frame_list.is_file():
@@ -79,6 +90,7 @@ def _submit(flow: Flow, predictions: Predictions, listed: str) -> dict[str, Any]
         path,
         {timeline.clip_id: timeline.class_T for timeline in timelines},
         frame_list,
+        rejected=rejected,
         class_names=predictions.classes,
         fill=settings.submission.fill,
     )

@@ -66,7 +66,7 @@ def predict_video_step(flow: Flow, model_uri: str, *, with_video: bool) -> dict[
         "model": {"name": model.name, "version": model.version},
         "pair_rule": predictions.pair_rule,
         "videos": _videos(flow, clips, predictions, with_video=with_video),
-        "rejected": rejected,
+        "rejected": rejected | predictions.rejected,
         "out": str(flow.out),
     }
 
@@ -110,7 +110,7 @@ def _videos(
             drawn = annotate(flow, clip, timeline, target, heading=heading)
             said["annotated"] = str(target) if drawn else None
         found[clip.clip_id] = said
-    return [found[clip.clip_id] for clip in clips]
+    return [found[clip.clip_id] for clip in clips if clip.clip_id in found]
 
 
 def _face_share(flow: Flow, clip: Clip) -> float | None:

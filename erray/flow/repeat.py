@@ -16,7 +16,7 @@ from erray.ray_session import ray_session
 from erray.store import write_json
 from erray.training.fanout import train_each
 from erray.training.job import TrainJob
-from erray.training.runs import TrainingRun
+from erray.training.runs import TrainingRun, all_rejected
 
 FILE_NAME = "repeat.json"
 
@@ -43,8 +43,9 @@ def repeat_step(flow: Flow) -> dict[str, Any]:
     Features are neither of a fold nor of a seed: all runs read the same tables.
 
     Returns:
-        ``runs`` (fold, seed, best epoch, scores by split), ``spread`` by split, and ``pooled``: the
-        test predictions of all runs together.
+        ``runs`` (fold, seed, best epoch, scores by split), ``rejected`` (clip id to reason: left
+        out of every score), ``spread`` by split, and ``pooled``: the test predictions of all runs
+        together.
 
     Raises:
         UserError: the clips of a fold have errors, or a split has no features.
@@ -119,9 +120,10 @@ def _train(repetitions: list[Repetition], parent: str) -> None:
 
 def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
+    rejected = all_rejected(r.run for r in repetitions)
     said: dict[str, dict[tuple[int | None, int], dict[str, Answers]]] = {}
     for r in repetitions:
-        of_split = answers(r.run)
+        of_split = answers(r.run, without=rejected)
         for split, by_level in of_split.items():
             said.setdefault(split, {})[r.fold, r.seed] = by_level
         runs.append(
@@ -141,6 +143,7 @@ def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:
         "model": flow.recipe.model.name,
         "clip_rule": flow.recipe.train.clip_rule,
         "runs": runs,
+        "rejected": rejected,
         "spread": {
             split: spread({key: scores(by_level) for key, by_level in of_runs.items()})
             for split, of_runs in whole.items()

@@ -14,7 +14,7 @@ from erray.report.build import build_report
 from erray.report.sources import ABLATION_FILE
 from erray.statistics import Resamples, corrected
 from erray.store import write_json
-from erray.training.runs import TrainingRun
+from erray.training.runs import TrainingRun, all_rejected
 
 
 def report_step(flow: Flow, *, compare: str | None = None) -> dict[str, Any]:
@@ -47,9 +47,14 @@ def ablation(flow: Flow, runs: Mapping[str, TrainingRun]) -> dict[str, Any]:
     """
     recipe = flow.recipe
     rows = ablation_table(runs, num_bootstrap=recipe.report.num_bootstrap, seed=recipe.seed)
-    clips = labelled_clips(list(runs.values())[-1], "test")
-    rule = macro_f1_rule(clips.label_N, len(clips.classes))
-    result = {"streams": list(recipe.streams), "macro_f1_rule": rule, "subsets": rows}
+    rejected = all_rejected(runs.values())
+    clips = labelled_clips(list(runs.values())[-1], "test", without=rejected)
+    result = {
+        "streams": list(recipe.streams),
+        "macro_f1_rule": macro_f1_rule(clips.label_N, len(clips.classes)),
+        "subsets": rows,
+        "rejected": rejected,
+    }
     path = flow.out / ABLATION_FILE
     write_json(path, result)
     return result
@@ -60,7 +65,8 @@ def ablation_table(
 ) -> list[dict[str, Any]]:
     """Test scores of every subset of streams by its clip rule, best weighted F1 first.
 
-    All subsets are scored on the same resamples of groups.
+    All subsets are scored on the same resamples of groups. A clip that one run has rejected is left
+    out of all.
 
     Args:
         runs: subset to its run; the last is that of all streams.
@@ -75,7 +81,8 @@ def ablation_table(
         UserError: runs without labelled test clips, or of other test clips.
     """
     folders = [str(run.folder) for run in runs.values()]
-    clips = [labelled_clips(run, "test") for run in runs.values()]
+    rejected = all_rejected(runs.values())
+    clips = [labelled_clips(run, "test", without=rejected) for run in runs.values()]
     for folder, part in zip(folders, clips, strict=True):
         remedy = "remove both and run `erray ablate` again"
         require_same_clips(clips[-1], part, names=(folders[-1], folder), remedy=remedy)

@@ -9,7 +9,7 @@ There are two levels, ``clip`` by the run's clip rule and ``frame``; where Other
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,9 +35,13 @@ class Answers:
     num_classes: int
 
 
-def answers(run: TrainingRun) -> dict[str, dict[str, Answers]]:
-    """Split to level to what a finished run said; splits without a label are left out."""
-    rows = run.predictions.read().to_pylist()
+def answers(run: TrainingRun, *, without: Collection[str] = ()) -> dict[str, dict[str, Answers]]:
+    """Split to level to what a finished run said; splits without a label are left out.
+
+    Args:
+        without: clips that are left out, such as those that another run has rejected.
+    """
+    rows = [row for row in run.predictions.read().to_pylist() if row["clip_id"] not in without]
     found = {}
     for split in dict.fromkeys(row["split"] for row in rows):
         clips = LabelledClips.from_rows(row for row in rows if row["split"] == split)

@@ -115,6 +115,13 @@ def keep(
         splits=splits,
     )
     flow.training.finish(run.name)
+    rejected = run.rejected()
+    if rejected:
+        clip_id, why = next(iter(rejected.items()))
+        flow.say(
+            f"{run.name} predicts {len(rejected)} clips without a finite value: they are rejected "
+            f"and in no score, for instance {clip_id}: {why} (all: {run.rejects.path})"
+        )
     params, tags = _facts(flow, job)
     flow.outbox.put(run, params=params, tags=tags, parent=parent)
     try:

@@ -65,6 +65,7 @@ def write_version(
         description,
         rows,
         num_parameters=num_parameters,
+        num_rejected=0 if run is None else len(run.rejected()),
         origin=origin,
         test_was_searched=run is not None and flow.test_was_searched(run),
         judged_on_holdout=bool(kept.get(HOLDOUT)),

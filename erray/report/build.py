@@ -67,8 +67,8 @@ def build_report(out: str, recipe: Recipe, *, compare: str | None = None) -> dic
 
     Returns:
         What metrics.json holds: scores of the fused model by clip rule and of single streams,
-        intervals, paired differences, scores by group and by length, the comparison, the
-        registered model, seconds per stage, clip counts.
+        intervals, paired differences, scores by group and by length, rejected test clips, the
+        comparison, the registered model, seconds per stage, clip counts.
 
     Raises:
         UserError: no test predictions, or runs that predict other test clips.
@@ -91,6 +91,7 @@ def build_report(out: str, recipe: Recipe, *, compare: str | None = None) -> dic
     record = data.record
     metrics = metrics_json(scores) | {
         **parts_json(parts),
+        "rejected": data.left_out,
         "comparison": versus_json(versus),
         "model": record.model and {key: record.model[key] for key in ("name", "version")},
         "seconds": record.seconds,
@@ -132,6 +133,7 @@ def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]
         "num_challenge": len(data.challenge),
         "challenge_timelines": [_timeline(p, tables) for p in unlabelled],
         "submission": data.submission,
+        "left_out": data.left_out,
         "quality": assess(data, tables, _SPLITS),
         "split_facts": card.split_facts(
             data.clips.values(), test_was_searched=data.test_was_searched
@@ -204,7 +206,7 @@ def _versus(
         return fill_slots(faces, times_s[clip_id], num_slots=1)[0].jpeg
 
     this = data.folder.path("training", data.main)
-    other = read_other(folder, this=this)
+    other = read_other(folder, this=this, without=data.left_out)
     return make_versus(clips, other, this=this, portrait_of=portrait, **settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from erray.errors import UserError
 from erray.evaluation.clips import LabelledClips
 from erray.evaluation.comparison import Comparison, compare, require_same_clips
 from erray.metrics import METRICS
-from erray.records import PREDICTION_SCHEMA
+from erray.records import PREDICTION_SCHEMA, STATUS_SCHEMA
 from erray.report.sources import FUSION, exists, read_json
 from erray.run_record import RunRecord
 from erray.store import Table
@@ -54,17 +54,22 @@ class Versus:
 
 @dataclass(frozen=True)
 class OtherRun:
-    """The test predictions of another run; ``folder`` is that of the training run."""
+    """The test predictions of another run; ``folder`` is that of the training run.
+
+    ``rejected`` are the clips, of any split, that it has no prediction for.
+    """
 
     folder: str
     clips: LabelledClips
+    rejected: frozenset[str]
 
 
-def read_other(folder: str, *, this: str) -> OtherRun:
+def read_other(folder: str, *, this: str, without: Collection[str] = ()) -> OtherRun:
     """Read a training run, or of a whole run the one that its page is about.
 
     Args:
         this: folder of the training run that it is to be compared with.
+        without: clips that ``this`` has rejected.
 
     Raises:
         UserError: neither is there, it is ``this``, or it predicts no labelled test clip.
@@ -82,10 +87,12 @@ def read_other(folder: str, *, this: str) -> OtherRun:
         raise UserError(f"{place} is the run of this page: give another one to compare with")
     rows = Table(f"{place}/predictions", PREDICTION_SCHEMA).read(where={"split": "test"})
     model = read_json(f"{place}/model/model.json") or {}
-    clips = LabelledClips.from_rows(rows.to_pylist(), temperature=model.get("temperature", 1.0))
+    kept = (row for row in rows.to_pylist() if row["clip_id"] not in without)
+    clips = LabelledClips.from_rows(kept, temperature=model.get("temperature", 1.0))
     if clips is None:
         raise UserError(f"{place} predicts no labelled test clip: nothing to compare with")
-    return OtherRun(place, clips)
+    rejects = Table(f"{place}/rejects", STATUS_SCHEMA).read(columns=["clip_id"])
+    return OtherRun(place, clips, frozenset(rejects["clip_id"].to_pylist()))
 
 
 def make_versus(
@@ -99,9 +106,12 @@ def make_versus(
 ) -> Versus:
     """Compare the clips of ``this`` training run with another one's, each by its own clip rule.
 
+    A clip that the other one has rejected is left out.
+
     Raises:
         UserError: other classes, test clips, labels or groups.
     """
+    clips = clips.only(set(clips.clip_ids) - other.rejected)
     remedy = "a page compares runs on the same test clips only"
     require_same_clips(clips, other.clips, names=(this, other.folder), remedy=remedy)
     found = compare(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from erray.errors import UserError
-from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.evaluation.clips import stored_logits
+from erray.records import PREDICTION_SCHEMA, STATUS_SCHEMA, Clip
 from erray.run_record import RunRecord
 from erray.store import RunFolder, Table
 
@@ -43,8 +44,12 @@ class ClipPrediction:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> ClipPrediction:
-        """Build a prediction from a row of the predictions table."""
-        logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
+        """Build a prediction from a row of the predictions table.
+
+        Raises:
+            UserError: see :func:`erray.evaluation.clips.stored_logits`.
+        """
+        logits_TC = stored_logits(row)
         assert logits_TC.shape == (len(row["times_s"]), len(row["classes"])), logits_TC.shape
         return cls(
             clip_id=row["clip_id"],
@@ -74,13 +79,15 @@ class RunData:
 
     Training runs are keyed by name: ``fusion``, ``tuned``, then single streams. ``main`` is the
     one whose model is registered (validation chose it), ``fusion`` where none is. ``temperatures``
-    are those of the runs' models.
+    are those of the runs' models. A test clip that a run has rejected is in none of them, but in
+    ``left_out``: clip id to reason.
     """
 
     folder: RunFolder
     record: RunRecord
     clips: dict[str, Clip]
     test: dict[str, list[ClipPrediction]]
+    left_out: dict[str, str]
     challenge: list[ClipPrediction]
     histories: dict[str, dict[str, Any]]
     temperatures: dict[str, float]
@@ -122,14 +129,14 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
     study = _study(folder)
     tuned = [TUNED] if study is not None and study["tuned_job"] == _job(folder, TUNED) else []
     runs = [n for n in (FUSION, *tuned, *streams) if exists(folder.path("training", n))]
-    test = {name: _test_rows(folder, name) for name in runs}
-    if not test.get(FUSION):
-        raise UserError(
-            f"no labelled test predictions in {folder.path('training', FUSION)}: run `erray train`"
-            f" on a corpus with a labelled test split first"
-        )
-    test = {name: rows for name, rows in test.items() if rows}
-    _check_same_clips(test)
+    clips = {row["clip_id"]: Clip.from_row(row) for row in folder.clips.read().to_pylist()}
+    unpredicted = _unpredicted(folder, runs)
+    left_out = {
+        row["clip_id"]: row["reason"]
+        for row in unpredicted
+        if (clip := clips.get(row["clip_id"])) and clip.split == "test" and clip.label is not None
+    }
+    test = _test(folder, runs, without=left_out)
     histories = {name: read_json(folder.path("training", name, "history.json")) for name in runs}
     models = {
         name: read_json(folder.path("training", name, "model", "model.json")) for name in runs
@@ -137,8 +144,9 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
     return RunData(
         folder=folder,
         record=RunRecord.load(folder.out),
-        clips={row["clip_id"]: Clip.from_row(row) for row in folder.clips.read().to_pylist()},
+        clips=clips,
         test=test,
+        left_out=left_out,
         challenge=_predictions(folder.predictions),
         histories={name: history for name, history in histories.items() if history},
         # a model from before there were temperatures has none
@@ -146,7 +154,7 @@ def read_run(folder: RunFolder, *, streams: Sequence[str]) -> RunData:
         study=study,
         ablation=read_json(folder.path(ABLATION_FILE)),
         status=_by_clip(folder.status.latest(columns=_STATUS_COLUMNS + _PLACE_COLUMNS)),
-        rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)),
+        rejects=_by_clip(folder.rejects.read(columns=_STATUS_COLUMNS)) + unpredicted,
         submission=exists(folder.path("submission.csv")),
     )
 
@@ -177,6 +185,36 @@ def _job(folder: RunFolder, run: str) -> str | None:
     """Fingerprint of the job that a finished training run is the result of."""
     history = read_json(folder.path("training", run, "history.json"))
     return None if history is None else history["job"]
+
+
+def _unpredicted(folder: RunFolder, runs: Sequence[str]) -> list[dict[str, Any]]:
+    """Status rows of the clips that a run, or the registered model, has no prediction for.
+
+    A clip comes once, with the first reason.
+    """
+    tables = [Table(folder.path("training", run, "rejects"), STATUS_SCHEMA) for run in runs]
+    first: dict[str, dict[str, Any]] = {}
+    for table in (*tables, folder.prediction_rejects):
+        for row in _by_clip(table.read(columns=_STATUS_COLUMNS)):
+            first.setdefault(row["clip_id"], row)
+    return list(first.values())
+
+
+def _test(
+    folder: RunFolder, runs: Sequence[str], *, without: Collection[str]
+) -> dict[str, list[ClipPrediction]]:
+    """Run to its predictions of the labelled test clips, the same of each."""
+    found = {run: _test_rows(folder, run) for run in runs}
+    test = {
+        run: [p for p in rows if p.clip_id not in without] for run, rows in found.items() if rows
+    }
+    if not test.get(FUSION):
+        raise UserError(
+            f"no labelled test predictions in {folder.path('training', FUSION)}: run `erray train`"
+            f" on a corpus with a labelled test split first"
+        )
+    _check_same_clips(test)
+    return test
 
 
 def _test_rows(folder: RunFolder, run: str) -> list[ClipPrediction]:

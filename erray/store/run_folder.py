@@ -78,6 +78,11 @@ class RunFolder:
     def predictions(self) -> Table:
         return Table(self.path("predictions"), PREDICTION_SCHEMA)
 
+    @property
+    def prediction_rejects(self) -> Table:
+        """Clips that have features and no prediction."""
+        return Table(self.path("prediction_rejects"), STATUS_SCHEMA)
+
     def features(self, encoder: str, fingerprint: str) -> Table:
         return Table(self._table("features", encoder, fingerprint), FEATURE_SCHEMA)
 

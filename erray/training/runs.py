@@ -1,15 +1,16 @@
 """One finished training run on disk: model, history, predictions; and the plain way to get there.
 
-``<folder>/model/`` (weights and description), ``history.json``, ``predictions/`` (every clip of the
-splits it was scored on), ``state.pt`` (to resume from; its job's fingerprint says of what), and
-``by_rule/<rule>/``: model, history and predictions again, as another clip rule chose the epoch.
+``<folder>/model/`` (weights and description), ``history.json``, ``predictions/`` and ``rejects/``
+(every clip of the splits it was scored on is in one of them), ``state.pt`` (to resume from; its
+job's fingerprint says of what), and ``by_rule/<rule>/``: model, history and predictions again, as
+another clip rule chose the epoch.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from erray.checkpoint import (
     save_state,
 )
 from erray.errors import UserError
+from erray.finite import NotFiniteError
 from erray.labels import LabelSet
 from erray.metrics import clip_logits
 from erray.models.fusion import FusionModel
-from erray.records import PREDICTION_SCHEMA
-from erray.scoring import prediction_row
+from erray.records import PREDICTION_SCHEMA, STATUS_SCHEMA
+from erray.scoring import prediction_row, rejected_row
 from erray.store import Table, write_json
 from erray.training.arrays import FeatureArrays
 from erray.training.events import EpochFile, OnEpoch, epoch_end, tell_nobody
@@ -83,6 +85,16 @@ class TrainingRun:
     def predictions(self) -> Table:
         return Table(str(self.folder / "predictions"), PREDICTION_SCHEMA)
 
+    @property
+    def rejects(self) -> Table:
+        """Clips of the scored splits without a prediction: their logits are not finite."""
+        return Table(str(self.folder / "rejects"), STATUS_SCHEMA)
+
+    def rejected(self) -> dict[str, str]:
+        """Clip id to reason of the clips without a prediction."""
+        rows = self.rejects.read(columns=["clip_id", "reason"]).to_pylist()
+        return {row["clip_id"]: row["reason"] for row in rows}
+
     def history(self) -> dict[str, Any]:
         """``{"job", "epochs": [row per epoch], "best_epoch", "best_metric"}``, empty before."""
         path = self.folder / "history.json"
@@ -97,6 +109,11 @@ class TrainingRun:
     def holds(self, fingerprint: str) -> bool:
         """As :meth:`is_finished`, of the job with this fingerprint."""
         return self.history().get("job") == fingerprint and self.tracking.is_file()
+
+
+def all_rejected(runs: Iterable[TrainingRun]) -> dict[str, str]:
+    """Clip id to reason of the clips that one of the runs has rejected: no comparison has them."""
+    return {clip_id: why for run in runs for clip_id, why in run.rejected().items()}
 
 
 def train_in_process(
@@ -154,7 +171,7 @@ def finish_run(
         features: stream name to fingerprint of its features.
         clock_hz: the clips' clock; None: the frames' own times.
         splits: split name to arrays, ``val`` among them, which also decides the temperature; every
-            clip of them gets a row in ``predictions``.
+            clip of them gets a row in ``predictions``, or in ``rejects``.
     """
     settings, model = job.settings, job.make_model()
     description = ModelDescription(
@@ -178,9 +195,9 @@ def finish_run(
         logits = scored[best["epoch"]]
         found = replace(description, clip_rule=rule, temperature=_temperature(job, rule, logits))
         save_model(part.model, model, found)
-        part.predictions.replace(
-            _rows(found, splits, logits, name=part.full_name, version=job.fingerprint)
-        )
+        rows, rejects = _rows(found, splits, logits, name=part.full_name, version=job.fingerprint)
+        part.predictions.replace(rows)
+        part.rejects.replace(rejects)
         write_json(
             part.folder / "history.json",
             {
@@ -215,9 +232,13 @@ def _score(model: FusionModel, job: TrainJob, splits: Mapping[str, FeatureArrays
 
 def _temperature(job: TrainJob, rule: str, logits: Logits) -> float:
     """The temperature of the rule's probabilities by the labelled clips of val; votes have none."""
-    if rule == "majority":
+    clips = [
+        i
+        for i in job.val_clips
+        if job.val.clips[i].label != UNLABELLED and np.isfinite(logits["val"][i]).all()
+    ]
+    if rule == "majority" or not clips:
         return 1.0
-    clips = [i for i in job.val_clips if job.val.clips[i].label != UNLABELLED]
     values_NC = np.array([clip_logits(logits["val"][i], rule) for i in clips])
     return fit_temperature(values_NC, [job.val.clips[i].label for i in clips])
 
@@ -229,22 +250,27 @@ def _rows(
     *,
     name: str,
     version: str,
-) -> list[dict[str, Any]]:
-    names = description.class_names
-    return [
-        prediction_row(
-            logits_TC,
-            clip_id=place.clip_id,
-            split=place.split,
-            group=place.group,
-            label=None if place.label == UNLABELLED else names[place.label],
-            times_s_T=arrays.times_s(i),
-            classes=names,
-            clip_rule=description.clip_rule,
-            temperature=description.temperature,
-            model_name=name,
-            model_version=version,
-        )
-        for split, arrays in splits.items()
-        for i, (place, logits_TC) in enumerate(zip(arrays.clips, logits[split], strict=True))
-    ]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the clips that are predicted, and of those that are not."""
+    names, model = description.class_names, {"model_name": name, "model_version": version}
+    rows, rejects = [], []
+    for split, arrays in splits.items():
+        for i, (place, logits_TC) in enumerate(zip(arrays.clips, logits[split], strict=True)):
+            try:
+                row = prediction_row(
+                    logits_TC,
+                    clip_id=place.clip_id,
+                    split=place.split,
+                    group=place.group,
+                    label=None if place.label == UNLABELLED else names[place.label],
+                    times_s_T=arrays.times_s(i),
+                    classes=names,
+                    clip_rule=description.clip_rule,
+                    temperature=description.temperature,
+                    **model,
+                )
+            except NotFiniteError as why:
+                rejects.append(rejected_row(why, clip_id=place.clip_id, **model))
+            else:
+                rows.append(row)
+    return rows, rejects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from erray.config import Train
 from erray.errors import UserError
-from erray.metrics import CLIP_RULES, METRICS, clip_prediction, confusion
+from erray.finite import NotFiniteError
+from erray.metrics import CLIP_RULES, METRICS, clip_prediction
 from erray.models.fusion import FusionModel
 from erray.scoring import score_clips
 from erray.training.arrays import FeatureArrays
@@ -56,44 +58,65 @@ def val_scores(
     """Every metric of val's labelled clips, whatever the number of workers.
 
     ``val_<metric>`` is of clips by the recipe's clip rule, ``val_<rule>_<metric>`` by each rule,
-    ``val_frame_<metric>`` of frames.
+    ``val_frame_<metric>`` of frames. A clip whose logits are not finite has no class: it is counted
+    in ``bad_val_clips``, and wrong in every score, so that no epoch gains by it.
 
     Raises:
-        UserError: logits of a clip are not finite.
+        UserError: there are more of those than ``train.max_bad_windows``, or no others.
     """
     labelled = [i for i in job.val_clips if job.val.clips[i].label != UNLABELLED]
     mine = rank_slice(labelled, workers.rank, workers.size)
-    num_classes = job.num_classes
-    found: list[tuple[int, list[int] | None, list[int]]] = []
-    for clip, logits_TC in score_split(model, job.val, job, clips=mine, device=device):
-        if not np.isfinite(logits_TC).all():
-            found.append((clip, None, []))
-            continue
-        by_rule = [clip_prediction(logits_TC, rule)[0] for rule in CLIP_RULES]
-        frames_C = np.bincount(logits_TC.argmax(-1), minlength=num_classes)
-        found.append((clip, by_rule, frames_C.tolist()))
-    found = workers.joined(found)
-    _refuse_bad(job, sorted(clip for clip, by_rule, _ in found if by_rule is None))
-    labels = [job.val.clips[clip].label for clip, _, _ in found]
-    matrices = {
-        rule: confusion(labels, [by_rule[k] for _, by_rule, _ in found if by_rule], num_classes)
-        for k, rule in enumerate(CLIP_RULES)
-    }
-    matrices["frame"] = np.zeros_like(matrices[CLIP_RULES[0]])
-    for label, (_, _, frames) in zip(labels, found, strict=True):
-        matrices["frame"][label] += frames
+    votes = (
+        _votes(clip, logits_TC, job.num_classes)
+        for clip, logits_TC in score_split(model, job.val, job, clips=mine, device=device)
+    )
+    found = workers.joined(list(votes))
+    bad = sorted(vote.clip for vote in found if vote.is_bad)
+    _refuse_bad(job, bad, of=len(found))
+    shape = (job.num_classes, job.num_classes + 1)
+    matrices = {kind: np.zeros(shape, np.int64) for kind in (*CLIP_RULES, "frame")}
+    for vote in found:
+        label = job.val.clips[vote.clip].label
+        for rule, answer in zip(CLIP_RULES, vote.by_rule, strict=True):
+            matrices[rule][label, answer] += 1
+        matrices["frame"][label] += vote.frames
     scores = {"": matrices[job.settings.clip_rule]} | {f"{k}_": m for k, m in matrices.items()}
-    return {
-        f"val_{kind}{name}": float(metric(matrix_CC))
-        for kind, matrix_CC in scores.items()
+    named = {
+        f"val_{kind}{name}": float(metric(matrix))
+        for kind, matrix in scores.items()
         for name, metric in METRICS.items()
     }
+    return named | {"bad_val_clips": len(bad)}
 
 
-def _refuse_bad(job: TrainJob, clips: list[int]) -> None:
-    if clips:
+class _Votes(NamedTuple):
+    """What is said of a clip; the class after the last one is no answer."""
+
+    clip: int
+    is_bad: bool
+    by_rule: list[int]
+    frames: list[int]
+    """Frames by class."""
+
+
+def _votes(clip: int, logits_TC: NDArray[np.float32], num_classes: int) -> _Votes:
+    frames = np.full(len(logits_TC), num_classes)
+    try:
+        by_rule = [clip_prediction(logits_TC, rule)[0] for rule in CLIP_RULES]
+    except NotFiniteError:
+        by_rule = [num_classes] * len(CLIP_RULES)
+    else:
+        frames = logits_TC.argmax(-1)
+    counted = np.bincount(frames, minlength=num_classes + 1).tolist()
+    return _Votes(clip, num_classes in by_rule, by_rule, counted)
+
+
+def _refuse_bad(job: TrainJob, clips: list[int], *, of: int) -> None:
+    limit = job.settings.max_bad_windows
+    if len(clips) > limit or (clips and len(clips) == of):
         names = ", ".join(job.val.clips[clip].clip_id for clip in clips[:_NAMED_CLIPS])
         raise UserError(
-            f"{len(clips)} val clips have logits that are not finite ({names}): extract them anew "
-            f"if a few, lower train.optimiser.lr if all"
+            f"{len(clips)} of {of} val clips have logits that are not finite, "
+            f"train.max_bad_windows={limit} may have ({names}): extract them anew if a few, lower "
+            f"train.optimiser.lr if all"
         )

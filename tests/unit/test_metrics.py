@@ -191,3 +191,16 @@ def test_clip_logits_have_the_rules_probabilities(logits_TC, rule):
 def test_unknown_clip_rule_lists_the_known():
     with pytest.raises(UserError, match=r"'vote'.*majority, mean_probabilities, mean_logits"):
         clip_prediction(np.zeros((1, 2)), "vote")
+
+
+def test_no_answer_is_a_miss_of_its_label_and_no_class_false_alarm():
+    labels, answers = [0, 0, 1, 1, 2, 2, 2], [0, 3, 1, 0, 2, 3, 1]
+    matrix = np.zeros((3, 4), int)
+    np.add.at(matrix, (labels, answers), 1)
+    expected = sklearn.metrics.f1_score(
+        labels, answers, labels=[0, 1, 2], average=None, zero_division=0
+    )
+    np.testing.assert_allclose(class_scores(matrix).f1, expected)
+    assert accuracy(matrix) == pytest.approx(3 / 7)
+    assert weighted_f1(matrix) == pytest.approx(np.average(expected, weights=[2, 2, 3]))
+    assert macro_f1(matrix) == pytest.approx(expected.mean())

@@ -11,13 +11,14 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from erray import predictions
 from erray.checkpoint import ModelDescription, load_model, save_model
 from erray.errors import UserError
 from erray.labels import BASIC_7, CEXPR_7, CEXPR_8, LabelSet
 from erray.plan import TRACKS, Plan
 from erray.predictions import pair_rule, predict_clips
 from erray.predictor import Predictor
-from erray.records import PREDICTION_SCHEMA, Clip, tensor_from_columns
+from erray.records import PREDICTION_SCHEMA, Clip, tensor_columns, tensor_from_columns
 from erray.store import RunFolder, Table
 from erray.windows import WindowSample, collate
 from tests.unit.made_up_features import (
@@ -79,6 +80,7 @@ def predictor(model: Path, run: RunFolder, *, pair_rule: str | None = None) -> P
         model=str(model),
         run=run,
         table=run.predictions.path,
+        rejects=run.prediction_rejects.path,
         model_name="tiny",
         model_version="3",
     )
@@ -205,6 +207,67 @@ def test_batches_change_no_prediction(run, features, model):
     assert len(found) == len(CLIPS) == len(alone.shards())
     for row in found:
         np.testing.assert_allclose(logits_of(row), together[row["clip_id"]], atol=2e-6)
+
+
+def without_ray(monkeypatch) -> None:
+    def run_here(plan, made_rows, settings):
+        Predictor(**settings)(pa.Table.from_pylist(list(made_rows)))
+
+    monkeypatch.setattr(predictions, "_run", run_here)
+
+
+def spoil(run: RunFolder, clips: list[Clip]) -> None:
+    """Make the features of clips so large that the model's sums are infinite."""
+    table = run.features("hog", PLAN.fingerprints["hog"])
+    keys = {PLAN.key("hog", clip) for clip in clips}
+    for shard in table.shards():
+        found = table.read(shards=[shard]).to_pylist()
+        for row in found:
+            if row["key"] in keys:
+                huge_TD = np.full(row["shape"], 3e38, np.float32)
+                row.update(tensor_columns(huge_TD), present=[True] * len(huge_TD))
+        changed = [pa.Table.from_pylist(found, schema=table.schema)]
+        table.write(shard.rsplit("/", 1)[-1], changed.copy)
+
+
+def test_a_clip_without_finite_logits_is_rejected_and_its_mates_are_not(
+    run, features, model, monkeypatch
+):
+    without_ray(monkeypatch)
+    options = {"model": model, "model_name": "tiny", "model_version": "3"}
+    before = {r["clip_id"]: r for r in predict_clips(PLAN.recipe, CLIPS, run.out, **options).rows()}
+    spoil(run, [CLIPS[1]])
+    found = predict_clips(PLAN.recipe, CLIPS, run.out, **options)
+    after = {row["clip_id"]: row for row in found.rows()}
+    assert set(found.rejected) == {CLIPS[1].clip_id} == before.keys() - after.keys()
+    assert len(after) + len(found.rejected) == len(CLIPS)
+    reason = found.rejected[CLIPS[1].clip_id]
+    assert reason.startswith(f"not_finite: logits of {LENGTHS[CLIPS[1].clip_id]} of ")
+    assert reason.endswith("(model tiny version 3)")
+    (row,) = run.prediction_rejects.read().to_pylist()
+    assert (row["clip_id"], row["stage"], row["state"]) == (CLIPS[1].clip_id, "predict", "rejected")
+    for clip_id, row in after.items():
+        np.testing.assert_allclose(logits_of(row), logits_of(before[clip_id]), atol=2e-6)
+    assert {t.clip_id for t in found.timelines(PLAN.recipe.predict.smoothing)} == after.keys()
+
+
+def test_where_no_clip_can_be_predicted_there_is_one_line(run, features, model, monkeypatch):
+    without_ray(monkeypatch)
+    spoil(run, CLIPS)
+    with pytest.raises(UserError, match=r"not one of 5 clips could be predicted, .*not_finite"):
+        predict_clips(PLAN.recipe, CLIPS, run.out, model=model, model_name="m", model_version="1")
+    assert run.predictions.read().num_rows == 0
+    assert run.prediction_rejects.read().num_rows == len(CLIPS)
+
+
+@pytest.mark.parametrize("rule", ["sum", "product"])
+def test_pairs_of_what_is_not_finite_are_rejected_too(run, features, tmp_path, rule):
+    fingerprints = {name: PLAN.fingerprints[name] for name in PLAN.modalities}
+    model = save(tmp_path / "basic", fingerprints, labels=BASIC_7)
+    spoil(run, [CLIPS[0]])
+    predictor(model, run, pair_rule=rule)(rows(run, CLIPS))
+    assert run.prediction_rejects.read()["clip_id"].to_pylist() == [CLIPS[0].clip_id]
+    assert CLIPS[0].clip_id not in run.predictions.read()["clip_id"].to_pylist()
 
 
 def test_features_of_other_settings_are_refused(run, features, tmp_path):

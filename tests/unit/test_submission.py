@@ -31,6 +31,7 @@ def submit(
     listed: list[str],
     *,
     fill: str = "refuse",
+    rejected: dict[str, str] | None = None,
     names: tuple[str, ...] = CEXPR_7.names,
 ) -> tuple[Submitted, list[str]]:
     """Write a submission; return the counts and the file's lines."""
@@ -38,7 +39,9 @@ def submit(
     frame_list.write_text("\n".join(listed) + "\n")
     found = {video: np.array(ids, dtype=np.int64) for video, ids in classes.items()}
     path = folder / "submission.csv"
-    counts = write_submission(path, found, frame_list, class_names=names, fill=fill)
+    counts = write_submission(
+        path, found, frame_list, class_names=names, rejected=rejected or {}, fill=fill
+    )
     return counts, path.read_text().splitlines()
 
 
@@ -71,7 +74,8 @@ def test_row_n_is_the_nth_frame_whatever_the_lists_order(tmp_path_factory, clips
 def test_the_bytes_of_a_small_file(tmp_path):
     frame_list, path = tmp_path / "frames.txt", tmp_path / "submission.csv"
     frame_list.write_bytes(b"v/00001.jpg\r\n\r\nv/00002.jpg")
-    write_submission(path, {"v": np.array([3, 0])}, frame_list, class_names=CEXPR_7.names)
+    classes = {"v": np.array([3, 0])}
+    write_submission(path, classes, frame_list, class_names=CEXPR_7.names, rejected={})
     assert path.read_bytes() == f"{HEADER}\nv/00001.jpg,3\nv/00002.jpg,0\n".encode()
     assert files(tmp_path) == {"frames.txt", "submission.csv"}
 
@@ -182,3 +186,17 @@ def test_frames_pass_only_when_both_sides_are_the_same_set_once(found, expected)
     assert (not wrong) == (sorted(set(found)) == sorted(expected))
     assert sum(video.missing for video in wrong) == len(set(expected) - set(found))
     assert sum(video.unknown for video in wrong) == len(set(found) - set(expected))
+
+
+@pytest.mark.parametrize("fill", ["refuse", "hold"])
+def test_a_listed_clip_that_was_rejected_is_refused_by_name_and_reason(tmp_path, fill):
+    rejected = {"w": "not_finite: logits of 2 of 2 ticks", "unlisted": "no_video: none"}
+    listed = [*frames("v", 2), *frames("w", 2)]
+    with pytest.raises(UserError) as caught:
+        submit(tmp_path, {"v": [3, 0]}, listed, fill=fill, rejected=rejected)
+    said = str(caught.value)
+    assert "1 clips that" in said and "were rejected: w: not_finite: logits of 2 of 2" in said
+    assert "unlisted" not in said and "\n" not in said
+    assert files(tmp_path) == {"frames.txt", "submission_differences.csv"}
+    counts, _ = submit(tmp_path, {"v": [3, 0]}, frames("v", 2), rejected=rejected)
+    assert counts == Submitted(2, 0), "a rejected clip that is not listed is nobody's frame"

@@ -126,9 +126,12 @@ def test_other_label_sets_are_one_line_and_exit_code_2(runs, tmp_path, capsys):
 def test_an_ablation_is_one_table(runs, capsys):
     named = {"hog": TrainingRun(Path(runs[1])), "hog+hash": TrainingRun(Path(runs[0]))}
     rows = ablation_table(named, num_bootstrap=100, seed=0)
-    show_ablation({"subsets": rows, "macro_f1_rule": "macro F1 over all 8 classes"})
+    rejected = {"clip9": "not_finite: logits"}
+    rule = "macro F1 over all 8 classes"
+    show_ablation({"subsets": rows, "macro_f1_rule": rule, "rejected": rejected})
     shown = capsys.readouterr().out
     assert "macro F1 over all 8 classes; p corrected for the number of subsets" in shown
+    assert "1 rejected clips are left out of every score:\n  clip9: not_finite: logits" in shown
     assert "Ablation: 60 test clips; val: val_frame_macro_f1" in shown
     hog = next(line for line in shown.splitlines() if line.strip().startswith("hog "))
     gap = rows[1]["minus_all"]["weighted_f1"]

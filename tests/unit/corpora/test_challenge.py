@@ -39,7 +39,10 @@ def test_a_submission_from_its_clips_fits_the_list(root):
     lines = [f"{video}/{number:05}.jpg" for video in ("01", "02") for number in (1, 2, 3)]
     classes = {clip.clip_id: np.arange(3) for clip in read(root, *lines).clips}
     frame_list = root / "frames.txt"
-    written = write_submission(root / "out.csv", classes, frame_list, class_names=CEXPR_7.names)
+    names = CEXPR_7.names
+    written = write_submission(
+        root / "out.csv", classes, frame_list, class_names=names, rejected={}
+    )
     assert (written.rows, written.held) == (6, 0)
 
 

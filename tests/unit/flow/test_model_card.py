@@ -66,11 +66,13 @@ def test_a_card_says_on_what_it_was_trained_and_how_good_it_is(flow, description
         description,
         rows,
         num_parameters=12345,
+        num_rejected=0,
         origin="trained here",
         test_was_searched=False,
         judged_on_holdout=False,
     )
     assert "Has no holdout" in card
+    assert "have no prediction" not in card
     assert "| groups | 2 | 2 | 2 |" in card and "12,345 parameters, trained here" in card
     assert f"60 labelled clips in 20 groups; {SPLIT_MEANINGS['test']}." in card
     right = accuracy_score([r["label"] for r in rows], [r["predicted"] for r in rows])
@@ -86,12 +88,14 @@ def test_a_card_does_not_call_test_unseen_that_was_searched(flow, description):
         description,
         made_up_rows(1, skill=3.0),
         num_parameters=1,
+        num_rejected=3,
         origin="trained here",
         test_was_searched=True,
         judged_on_holdout=True,
     )
     assert f"60 labelled clips in 20 groups; {SEARCHED_TEST}." in card
     assert "chosen on nothing" not in card
+    assert "3 clips of these splits have no prediction" in card
 
 
 def test_an_imported_model_is_not_measured(flow, description):
@@ -100,6 +104,7 @@ def test_an_imported_model_is_not_measured(flow, description):
         description,
         [],
         num_parameters=1,
+        num_rejected=0,
         origin="imported",
         test_was_searched=False,
         judged_on_holdout=False,

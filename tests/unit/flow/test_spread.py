@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from erray.finite import NotFiniteError
+from erray.flow.contest import Contender, contest
 from erray.flow.spread import Answers, answers, pooled, scores, spread
 from erray.labels import BASIC_7, CEXPR_8, LabelSet
 from erray.metrics import clip_prediction
-from erray.scoring import prediction_row
+from erray.scoring import prediction_row, rejected_row
 from erray.training.runs import TrainingRun
+from tests.unit.evaluation.made_up import made_up_rows
 
 NUM_CLIPS = 40
 
@@ -125,3 +129,29 @@ def test_seeds_that_agree_leave_the_interval_as_wide_as_one_of_them(tmp_path):
         pooled([part] * count, num_bootstrap=500)["clip"]["accuracy"] for count in (1, 3)
     )
     assert thrice == pytest.approx(once)
+
+
+def test_a_clip_that_one_run_rejected_is_in_no_score_of_a_contest(tmp_path):
+    runs = {}
+    for seed, name in enumerate(("tuned", "recipe")):
+        runs[name] = TrainingRun(tmp_path / name)
+        runs[name].predictions.replace(made_up_rows(seed))
+        history = {"best_epoch": 0}
+        (tmp_path / name / "history.json").write_text(json.dumps(history))
+    rows = runs["tuned"].predictions.read().to_pylist()
+    lost = next(row for row in rows if row["split"] == "test" and row["label"])
+    runs["tuned"].predictions.replace([row for row in rows if row is not lost])
+    why = NotFiniteError("not_finite: logits of 1 of 1 ticks")
+    ids = {"clip_id": lost["clip_id"], "model_name": "tuned", "model_version": "0"}
+    runs["tuned"].rejects.replace([rejected_row(why, **ids)])
+    contenders = [Contender(name, 0, None, run) for name, run in runs.items()]
+    found = contest(contenders, num_bootstrap=200, seed=0)
+    assert list(found["rejected"]) == [lost["clip_id"]]
+    for name, run in runs.items():
+        left = [
+            row
+            for row in run.predictions.read().to_pylist()
+            if row["split"] == "test" and row["label"] and row["clip_id"] != lost["clip_id"]
+        ]
+        right = np.mean([row["label"] == row["predicted"] for row in left])
+        assert found["scores"]["clip"]["accuracy"][name]["value"] == pytest.approx(right)

@@ -9,9 +9,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from erray.config import parse_recipe
+from erray.finite import NotFiniteError
 from erray.flow.context import Flow
 from erray.flow.report import ablation
 from erray.report.ablation import make_ablation
+from erray.scoring import rejected_row
 from erray.training.runs import TrainingRun
 from tests.unit.evaluation.made_up import made_up_rows
 
@@ -58,3 +60,22 @@ def test_a_table_of_other_streams_is_none_of_this_recipe(left) -> None:
     assert make_ablation(left, streams=["hog"], metric="accuracy") is None
     assert make_ablation(left, streams=["hog", "hash", "logmel"], metric="accuracy") is None
     assert make_ablation(None, streams=["hog"], metric="accuracy") is None
+
+
+def test_a_clip_that_one_subset_rejected_is_in_no_score(tmp_path) -> None:
+    runs = {}
+    for seed, name in enumerate(SKILLS):
+        run = runs[name] = TrainingRun(tmp_path / name)
+        rows = made_up_rows(seed, skill=SKILLS[name])
+        if name == "hog":
+            why = NotFiniteError("not_finite: logits of 1 of 1 ticks")
+            ids = {"clip_id": rows[7]["clip_id"], "model_name": name, "model_version": "0"}
+            run.rejects.replace([rejected_row(why, **ids)])
+            del rows[7]
+        run.predictions.replace(rows)
+        history = {"metric": "val_accuracy", "best_metric": 0.5, "best_epoch": 0}
+        (run.folder / "history.json").write_text(json.dumps(history))
+    recipe = {"streams": {"hog": {}, "hash": {}}, "report": {"num_bootstrap": 200}}
+    found = ablation(Flow(parse_recipe(recipe), tmp_path, tmp_path), runs)
+    assert [row["clips"] for row in found["subsets"]] == [59, 59, 59]
+    assert list(found["rejected"]) == ["clip007"]

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from erray.errors import UserError
+from erray.finite import NotFiniteError
 from erray.labels import LABEL_SETS
 from erray.records import PREDICTION_SCHEMA
 from erray.report.build import build_report
 from erray.report.card import FORBIDDEN_USES, INTENDED_USES, SEARCHED_TEST, SPLIT_MEANINGS
+from erray.scoring import rejected_row
 from erray.store import Table
+from erray.training.runs import TrainingRun
 from tests.unit.report.conftest import Built
 from tests.unit.report.made_up_run import HOSTILE, HOSTILE_GROUP, TEMPERATURES, make_run
 
@@ -424,3 +427,44 @@ def test_a_run_of_an_older_recipe_is_not_shown(built: Built, run_folder: Path) -
 def test_a_report_leaves_no_temporary_file(built: Built) -> None:
     names = {path.name for path in (Path(built.run.out) / "report").iterdir()}
     assert names == {"index.html", "metrics.json"}
+
+
+def reject(run: TrainingRun, clip_id: str) -> None:
+    """Take a clip's prediction away, as if its logits had not been finite."""
+    rows = run.predictions.read().to_pylist()
+    run.predictions.replace([row for row in rows if row["clip_id"] != clip_id])
+    why = NotFiniteError("not_finite: logits of 1 of 1 ticks")
+    row = rejected_row(why, clip_id=clip_id, model_name=run.name, model_version="0")
+    run.rejects.replace([row])
+
+
+def test_a_test_clip_that_one_run_rejected_is_in_no_score_and_named(
+    built: Built, run_folder: Path
+) -> None:
+    rows = [row for row in built.run.predictions["tuned"] if row["split"] == "test"]
+    clip_id = rows[5]["clip_id"]
+    reject(TrainingRun(run_folder / "training" / "hog"), clip_id)
+    metrics = build_report(str(run_folder), built.run.recipe)
+    assert metrics["num_test_clips"] == 29
+    assert list(metrics["rejected"]) == [clip_id] and built.metrics["rejected"] == {}
+    right = [row["label"] == row["predicted"] for row in rows if row["clip_id"] != clip_id]
+    found = metrics["tuned"]["mean_logits"]["accuracy"]
+    assert found == pytest.approx(sum(right) / 29)
+    page = (run_folder / "report" / "index.html").read_text("utf-8")
+    assert 'class="about left-out"' in page and 'class="about left-out"' not in built.page
+    assert re.search(rf"<th scope=\"row\">{clip_id}</th><td>predict</td><td>not_finite: ", page)
+    versus = build_report(built.run.out, built.run.recipe, compare=str(run_folder))["comparison"]
+    assert versus["num_clips"] == 30, "the other run's registered one has all of them"
+    hog = str(run_folder / "training" / "hog")
+    versus = build_report(built.run.out, built.run.recipe, compare=hog)["comparison"]
+    assert versus["num_clips"] == 29
+
+
+def test_a_row_that_is_not_finite_is_no_class_of_the_page(built: Built, run_folder: Path) -> None:
+    run = TrainingRun(run_folder / "training" / "tuned")
+    rows = run.predictions.read().to_pylist()
+    place = next(i for i, row in enumerate(rows) if row["split"] == "test")
+    rows[place]["logits"] = np.full(rows[place]["shape"], np.nan, np.float32).tobytes()
+    run.predictions.replace(rows)
+    with pytest.raises(UserError, match=f"clip '{rows[place]['clip_id']}' was predicted by"):
+        build_report(str(run_folder), built.run.recipe)

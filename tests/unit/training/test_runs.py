@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,30 @@ def test_rules_that_agree_with_the_run_have_no_model_of_their_own(run, job, stat
     epochs = {rule: state["best_by_rule"][rule]["epoch"] for rule in CLIP_RULES}
     assert epochs["mean_logits"] == state["best_epoch"]
     assert not (run.folder / "by_rule" / "mean_logits").exists()
+
+
+def test_clips_that_the_model_has_no_finite_logits_for_are_rejected(run, job, state):
+    """A value far too large, not NaN: features are finite, what the model makes of them is not."""
+    finish(run, job, state)
+    before = {(row["split"], row["clip_id"]): row for row in run.predictions.read().to_pylist()}
+    assert run.rejected() == {}
+    arrays = FeatureArrays(Path(shutil.copytree(job.val.folder, run.folder / "val")))
+    place = arrays.clips[2]
+    values = np.load(arrays.folder / "hog.values.npy", mmap_mode="r+")
+    values[place.offset : place.offset + place.num_ticks] = 3e38
+    values.flush()
+    spoilt = dataclasses.replace(job, val=arrays)
+    splits = {"train": job.train, "val": arrays}
+    finish_run(run, spoilt, state, labels=CEXPR_7, features=FEATURES, clock_hz=25.0, splits=splits)
+    (reject,) = run.rejects.read().to_pylist()
+    assert (reject["clip_id"], reject["stage"], reject["state"]) == (
+        place.clip_id,
+        "predict",
+        "rejected",
+    )
+    assert reject["reason"].startswith("not_finite: logits of ")
+    assert f" of {place.num_ticks} ticks" in reject["reason"] and "fusion" in reject["reason"]
+    found = {(row["split"], row["clip_id"]): row for row in run.predictions.read().to_pylist()}
+    assert before.keys() - found.keys() == {("val", place.clip_id)}
+    for clip, row in found.items():
+        assert row["logits"] == before[clip]["logits"], "batch mates stay as they were"

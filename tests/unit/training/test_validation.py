@@ -54,6 +54,7 @@ def test_every_score_against_scikit_learn(make_job):
     frames = np.concatenate([logits[i].argmax(-1) for i in labelled])
     frame_labels = np.repeat(labels, [len(logits[i]) for i in labelled])
     expected |= {f"frame_{k}": v for k, v in by_scikit_learn(frame_labels, frames).items()}
+    assert found.pop("bad_val_clips") == 0
     assert found == pytest.approx({f"val_{k}": v for k, v in expected.items()})
 
 
@@ -113,13 +114,52 @@ def test_every_rule_keeps_weights_of_its_own(make_job, planted):
     assert loop.best.epoch == 0, "a tie keeps the earlier epoch"
 
 
-def test_a_val_clip_without_finite_logits_is_named(make_job, monkeypatch):
-    job, real = make_job(), validation.score_split
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Makes the logits of some val clips not finite."""
+    real = validation.score_split
 
-    def spoilt(*arguments, **options):
-        for clip, logits_TC in real(*arguments, **options):
-            yield clip, logits_TC * (np.nan if clip == 4 else 1)
+    def spoil(bad):
+        def scored(*arguments, **options):
+            for clip, logits_TC in real(*arguments, **options):
+                yield clip, logits_TC * (np.nan if clip in bad else 1)
 
-    monkeypatch.setattr(validation, "score_split", spoilt)
-    with pytest.raises(UserError, match=r"1 val clips have logits that are not finite \(clip4\)"):
+        monkeypatch.setattr(validation, "score_split", scored)
+
+    return spoil
+
+
+def test_a_val_clip_without_finite_logits_is_counted_and_wrong(make_job, spoilt):
+    job = make_job(max_bad_windows=2)
+    model = job.make_model()
+    said = {clip: x.mean(0).argmax() for clip, x in score_split(model, job.val, job)}
+    labels = [place.label for place in job.val.clips]
+    spoilt({4, 7})
+    found = val_scores(model, job, device="cpu", workers=Workers())
+    assert found["bad_val_clips"] == 2
+    right = [said[i] == labels[i] and i not in (4, 7) for i in said]
+    assert found["val_accuracy"] == pytest.approx(np.mean(right))
+    # class 3 is no answer: no label has it, so that it is nobody's false alarm
+    answers = [3 if i in (4, 7) else said[i] for i in said]
+    weighted = f1_score(labels, answers, labels=[0, 1, 2], average="weighted", zero_division=0)
+    assert found["val_weighted_f1"] == pytest.approx(weighted)
+    ticks = [
+        (x.argmax(-1) == labels[clip]) & (clip not in (4, 7))
+        for clip, x in score_split(model, job.val, job)
+    ]
+    assert found["val_frame_accuracy"] == pytest.approx(np.concatenate(ticks).mean())
+
+
+@pytest.mark.parametrize(
+    ("limit", "bad", "message"),
+    [
+        (0, {4}, r"^1 of 9 val clips .*=0 may have \(clip4\)"),
+        (99, set(range(9)), "^9 of 9 val clips"),
+    ],
+)
+def test_too_many_val_clips_without_finite_logits_are_named(make_job, spoilt, limit, bad, message):
+    job = make_job(max_bad_windows=limit)
+    spoilt(bad)
+    with pytest.raises(UserError, match=message) as caught:
         val_scores(job.make_model(), job, device="cpu", workers=Workers())
+    assert "\n" not in str(caught.value)
