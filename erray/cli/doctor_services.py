@@ -136,4 +136,19 @@ def _sqlite(path: Path, shown: str) -> Check:
     except (sqlite3.Error, ValueError) as error:
         advice = "restore the file from a copy, or set another ERRAY_HOME"
         return Check("tracking", FAILURE, f"{shown}: {error}", advice)
-    return Check("tracking", OK, f"{shown}, {num_runs} runs")
+    return _moved(path.parent, shown) or Check("tracking", OK, f"{shown}, {num_runs} runs")
+
+
+def _moved(home: Path, shown: str) -> Check | None:
+    """A warning where the store names files of another home, None where it does not."""
+    from erray.registry.home import ARTIFACTS, former_homes
+
+    for former in former_homes(home):
+        found = f"{shown} was made in {former.path.parent}"
+        advice = "the next command that opens it changes its addresses to this home"
+        if not former.has_moved:
+            advice = f"its files are still there: cp -r {former.path} {home / ARTIFACTS}"
+        elif former.num_left:
+            advice += f"; the files of {former.num_left} runs are there alone, copy them too"
+        return Check("tracking", WARNING, found, advice)
+    return None

@@ -178,8 +178,10 @@ class Flow:
     def parent_run(self) -> str:
         """The tracking run that all steps of this folder belong to, started by the first."""
         known, settings = self.record, masked(self.recipe.model_dump(mode="json"))
-        same_store = known.tracking_uri == without_credentials(self.registry.uri)
+        same_store = self.registry.is_store(known.tracking_uri, known.parent_run_id)
         if known.parent_run_id is not None and same_store and known.recipe == settings:
+            if known.tracking_uri != without_credentials(self.registry.uri):  # the home has moved
+                self.record.update(tracking_uri=self.registry.uri)
             return known.parent_run_id
         tags = {
             "erray.data_fingerprint": self.data_fingerprint,

@@ -65,7 +65,7 @@ class Outbox:
         entry = json.loads(path.read_text(encoding="utf-8"))
         run, registry = TrainingRun(self.out / entry["run"]), self.registry
         store = without_credentials(registry.uri)
-        if entry["store"] != store:
+        if not registry.is_store(entry["store"], entry["parent"]):
             entry |= {"store": store, "parent": parent, "started": None}
         if entry["started"] is not None:
             registry.discard(entry["started"])

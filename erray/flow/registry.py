@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.flow.promotion import VAL_TAG, Decision, promote, told
@@ -36,7 +35,7 @@ def register_step(flow: Flow) -> dict[str, str]:
     scores = {"val_weighted_f1", best.history()["metric"]}
     with flow.step("register") as parent:
         tracked = json.loads(best.tracking.read_text(encoding="utf-8"))
-        same_store = tracked["uri"] == without_credentials(flow.registry.uri)
+        same_store = flow.registry.is_store(tracked["uri"], tracked["run_id"])
         registered = register_model(
             flow,
             tracked["run_id"] if same_store else parent,

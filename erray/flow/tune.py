@@ -117,7 +117,7 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
     """Send the trials that the tracking store does not have yet, failed ones too."""
     path = flow.out / "tune" / _TRACKED
     store = {"store": without_credentials(flow.registry.uri), "study": study.name}
-    sent = _sent(path, store)
+    sent = _sent(path, store, parent)
     base, short = flow.job(), trial_recipe(flow.recipe)
     for trial in study.trials:
         if trial["number"] in sent:
@@ -132,10 +132,11 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
         failed = trial["state"] in (FAILED, INTERRUPTED)
         track(flow, name, job, rows, parent, more_tags=tags, failed=failed)
         sent.append(trial["number"])
-        write_json(path, store | {"trials": sent})
+        write_json(path, store | {"parent": parent, "trials": sent})
 
 
-def _sent(path: Path, store: dict[str, str]) -> list[int]:
+def _sent(path: Path, store: dict[str, str], parent: str) -> list[int]:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    same = all(known.get(key) == value for key, value in store.items())
-    return list(known["trials"]) if same else []
+    # the run that they are below is the same one where the store was moved
+    same_store = known.get("store") == store["store"] or known.get("parent") == parent
+    return list(known["trials"]) if same_store and known["study"] == store["study"] else []

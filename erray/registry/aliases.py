@@ -79,12 +79,12 @@ class Registry(Versions):
         return self._connection.uri
 
     def open(self) -> None:
-        """Open the store now rather than with the first call.
+        """Open the store and its experiment now rather than with the first call.
 
         Raises:
             UserError: it cannot be opened.
         """
-        _ = self._connection.client
+        _ = self._connection.experiment_id
 
     def ui_command(self) -> str:
         """Return the command that shows the runs; for a tracking server, its address."""
@@ -98,10 +98,21 @@ class Registry(Versions):
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
-        """Hold back the other promotions of this home while one is compared and moved."""
+        """Hold back the other promotions of this home while one is compared and moved.
+
+        Raises:
+            UserError: the home cannot be written.
+        """
         home = self._connection.home
-        home.mkdir(parents=True, exist_ok=True)
-        with (home / ".promotion.lock").open("w") as lock:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            file = (home / ".promotion.lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"{home} cannot be written ({error.strerror}): promotions of one home wait for "
+                f"each other there, make it writable or set another ERRAY_HOME"
+            ) from None
+        with file as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 # MLflow reads some of these when it is imported.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -30,6 +30,7 @@ from mlflow.exceptions import MlflowException
 
 from erray.credentials import without_credentials
 from erray.errors import UserError
+from erray.registry.home import ARTIFACTS, DATABASE, former_homes, local_path, move_addresses
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 RETRY_PAUSE_S = 5.0
 STORE_ERRORS = (MlflowException, requests.RequestException)
+_READ_ONLY = "readonly database"  # SQLite's words
 _OUTAGE_CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED"}
 
 _T = TypeVar("_T")
@@ -61,23 +63,64 @@ class Connection:
         self, home: Path, *, uri: str | None, experiment: str, outage_limit_s: float
     ) -> None:
         self.home = home.absolute()
-        self.uri = uri or f"sqlite:///{self.home / 'mlflow.db'}"
+        self.uri = uri or f"sqlite:///{self.home / DATABASE}"
         self.experiment = experiment
         self._outage_limit_s = outage_limit_s
 
-    @property
+    @cached_property
     def client(self) -> MlflowClient:
         """The client; the first use of a new store creates its schema (seconds).
 
-        Raises:
-            UserError: the store cannot be opened, or the experiment was deleted.
-        """
-        return self._opened[0]
+        The addresses in a home that was moved or copied are changed first.
 
-    @property
+        Raises:
+            UserError: the store cannot be opened, or its files are in another home.
+        """
+        with self._alone():
+            self._settle()
+            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            client.search_registered_models(max_results=1)
+            return client
+
+    @cached_property
     def experiment_id(self) -> str:
-        """Id of the experiment; opens the store as :attr:`client` does."""
-        return self._opened[1]
+        """Id of the experiment, made if it is not there; opens the store as :attr:`client` does.
+
+        Raises:
+            UserError: as there; the experiment was deleted, or keeps its files where nothing is.
+        """
+        client = self.client
+        with self._alone():
+            return self._find_experiment(client)
+
+    def require_place(self, location: str) -> None:
+        """Refuse to write files where a home was and is no more.
+
+        Args:
+            location: address of an experiment's files.
+
+        Raises:
+            UserError: the home that it leads into is not there.
+        """
+        root = None if self._is_server else local_path(location)
+        if root is not None and not root.parent.exists():
+            raise UserError(
+                f"the tracking store {without_credentials(self.uri)} keeps its files in {root}, "
+                f"and there is no {root.parent}: if {self.home} is what was there, "
+                f"`ln -s {self.home} {root.parent}`"
+            )
+
+    def place_of(self, run_id: str) -> Path | None:
+        """The folder of a run's files; None where they are not on a disk.
+
+        Raises:
+            UserError: it is in a home that is not there.
+        """
+        if self._is_server:
+            return None
+        uri: str = self.patiently(partial(self.client.get_run, run_id)).info.artifact_uri
+        self.require_place(uri.removesuffix(f"/{run_id}/{ARTIFACTS}"))
+        return local_path(uri)
 
     @contextmanager
     def patience(self, limit_s: float) -> Iterator[None]:
@@ -93,12 +136,18 @@ class Connection:
 
         Raises:
             StoreAway: it was away for longer.
+            UserError: it is a file that can only be read.
         """
         give_up_s = time.monotonic() + self._outage_limit_s
         while True:
             try:
                 return call()
             except STORE_ERRORS as error:
+                if _READ_ONLY in str(error):
+                    raise UserError(
+                        f"the tracking store {without_credentials(self.uri)} can only be read: "
+                        f"make it writable, or set ERRAY_HOME or tracking.uri to another one"
+                    ) from None
                 if not is_outage(error):
                     raise
                 if time.monotonic() + RETRY_PAUSE_S > give_up_s:
@@ -126,31 +175,66 @@ class Connection:
     def _is_server(self) -> bool:
         return self.uri.startswith(("http://", "https://"))
 
-    @cached_property
-    def _opened(self) -> tuple[MlflowClient, str]:
-        self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / ".mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes must not create the schema at once
-            try:
-                client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-                client.search_registered_models(max_results=1)
-                return client, self._find_experiment(client)
-            except MlflowException as error:
-                uri = without_credentials(self.uri)
-                raise UserError(
-                    f"cannot open the tracking store {uri}, check tracking.uri: {one_line(error)}"
-                ) from None
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other processes of this home from creating the same; name a store that fails."""
+        try:
+            with self._lock_file():
+                yield
+        except MlflowException as error:
+            uri = without_credentials(self.uri)
+            raise UserError(
+                f"cannot open the tracking store {uri}, check tracking.uri: {one_line(error)}"
+            ) from None
+
+    @contextmanager
+    def _lock_file(self) -> Iterator[None]:
+        lock = self._open_lock_file()
+        if lock is None:
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _open_lock_file(self) -> IO[str] | None:
+        """None where the home can only be read: nobody creates anything in it."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return (self.home / ".mlflow.lock").open("w")
+        except OSError as error:
+            if self._is_server or (self.home / DATABASE).is_file():
+                return None
+            raise UserError(
+                f"{self.home} cannot be written ({error.strerror}): set ERRAY_HOME to a folder "
+                f"that can"
+            ) from None
+
+    def _settle(self) -> None:
+        """Change the addresses of the home's own database where they lead into another home."""
+        if self.uri != f"sqlite:///{self.home / DATABASE}":
+            return
+        for former in former_homes(self.home):
+            move_addresses(self.home, former)
+            left = f"; the files of {former.num_left} runs are there alone" * bool(former.num_left)
+            _log.warning(
+                "the tracking store of %s is in %s now: its addresses were changed%s",
+                former.path.parent,
+                self.home,
+                left,
+            )
 
     def _find_experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
-            root = None if self._is_server else (self.home / "artifacts").as_uri()
+            root = None if self._is_server else (self.home / ARTIFACTS).as_uri()
             return str(client.create_experiment(self.experiment, artifact_location=root))
         if found.lifecycle_stage != "active":
             raise UserError(
                 f"experiment {self.experiment!r} was deleted: restore it with 'mlflow experiments "
                 f"restore -x {found.experiment_id}' or choose another tracking.experiment"
             )
+        self.require_place(found.artifact_location)
         return str(found.experiment_id)
 
 

@@ -136,17 +136,24 @@ class Runs:
             )
 
     def log_file(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
-        """Upload one file into the folder ``artifact_path`` of the run's artifacts."""
+        """Upload one file into the folder ``artifact_path`` of the run's artifacts.
+
+        Raises:
+            UserError: these lie in a home that is not there any more; as the others below do.
+        """
+        self._connection.place_of(run_id)
         upload = self._connection.client.log_artifact
         self._connection.patiently(partial(upload, run_id, str(path), artifact_path))
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
         """Upload every file below ``folder`` into the folder ``artifact_path`` of the run."""
+        self._connection.place_of(run_id)
         upload = self._connection.client.log_artifacts
         self._connection.patiently(partial(upload, run_id, str(folder), artifact_path))
 
     def log_dict(self, run_id: str, data: Mapping[str, Any], name: str) -> None:
         """Upload ``data`` as the JSON file ``name``; credentials in URLs are masked."""
+        self._connection.place_of(run_id)
         text = without_credentials(json.dumps(data, indent=2, ensure_ascii=False))
         self._connection.patiently(partial(self._connection.client.log_text, run_id, text, name))
 
@@ -188,6 +195,22 @@ class Runs:
             tags={k: v for k, v in run.data.tags.items() if k.startswith("erray.")},
             commit=run.data.tags.get("mlflow.source.git.commit"),
         )
+
+    def is_store(self, uri: str | None, run_id: str | None) -> bool:
+        """Whether the store that had the address ``uri``, and the run ``run_id``, is this one.
+
+        A store that is a file in a home is the same one where the home was moved or copied.
+        """
+        own = without_credentials(self._connection.uri)
+        if uri is None or run_id is None or uri == own:
+            return uri == own
+        if not (uri.startswith("sqlite:") and own.startswith("sqlite:")):
+            return False
+        try:
+            self.run_facts(run_id)
+        except UserError:
+            return False
+        return True
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """Send what waits and close the run as FINISHED or FAILED."""

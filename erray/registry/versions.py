@@ -105,13 +105,14 @@ class Versions(Runs):
 
         Raises:
             UserError: another form of URI, no such model, alias or version (those that exist are
-                listed), a version that erray did not register, or content that has changed.
+                listed), a version that erray did not register, content that is gone or has changed.
         """
         entry = self.find(model_uri)
         if PATH_TAG not in entry.tags or SHA256_TAG not in entry.tags:
             raise UserError(f"{model_uri}: version {entry.version} was not registered by erray")
         folder = into / f"{entry.name}-{entry.version}"
         if not folder.is_dir() or folder_sha256(folder) != entry.tags[SHA256_TAG]:
+            self._require_files(model_uri, entry)
             into.mkdir(parents=True, exist_ok=True)
             download = self._connection.client.download_artifacts
             with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-") as scratch:
@@ -125,6 +126,14 @@ class Versions(Runs):
                 shutil.rmtree(folder, ignore_errors=True)
                 got.rename(folder)
         return FetchedModel(folder, entry.name, entry.version, entry.run_id)
+
+    def _require_files(self, model_uri: str, entry: Version) -> None:
+        place = self._connection.place_of(entry.run_id)
+        if place is not None and not (place / entry.tags[PATH_TAG]).is_dir():
+            raise UserError(
+                f"{model_uri}: no files in {place / entry.tags[PATH_TAG]}: put them back, or "
+                f"register the model again"
+            )
 
     def find(self, model_uri: str) -> Version:
         """The version that ``models:/name@alias`` or ``models:/name/version`` names.

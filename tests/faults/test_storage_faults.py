@@ -1,8 +1,9 @@
-"""Extraction on a disk that is full, and on one that is read-only: a real file system of few KB."""
+"""Disks that are full or can only be read: real file systems of few KB or MB."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from erray.errors import UserError
+from erray.registry import Registry
 from erray.store import RunFolder
 from tests.faults.tables import contents, rows
 from tests.tiny_run import REPOSITORY, TinyRun, write_faceless, write_recipe
@@ -20,6 +23,15 @@ NUM_CLIPS = 8
 STAGES = ("tracks", "logmel", "hash")
 NUM_ROWS = len(STAGES) * NUM_CLIPS
 PAGE_BYTES = 4096
+REGISTER = """
+import sys
+from pathlib import Path
+from erray.registry import Registry
+home, model = map(Path, sys.argv[1:])
+registry = Registry(home, experiment="kept")
+with registry.run("train") as run_id:
+    registry.register(run_id, model, model_name="kept")
+"""
 
 
 class Disk:
@@ -44,7 +56,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     path.mkdir()
     yield Disk(path)
     if path.is_mount():
-        subprocess.run(["umount", str(path)], check=True)
+        # lazily: this process may have a database open on it
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
@@ -127,3 +140,31 @@ def test_a_read_only_disk_is_refused_before_anything_runs(run, disk):
     disk.remount("ro")
     said = refused(run)  # the folders are there, but nothing can be written
     assert f"could not write to {disk.path}/tables" in said and "Read-only file system" in said
+
+
+def test_a_home_that_can_only_be_read_is_read_and_a_moved_one_is_refused(disk, tmp_path):
+    disk.mount("size=64m")
+    home, model = disk.path / "home", tmp_path / "model"
+    model.mkdir()
+    (model / "model.json").write_text("{}", encoding="utf-8")
+    # in a process that ends: while the database is open for writing the disk stays so
+    command = [sys.executable, "-c", REGISTER, str(home), str(model)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    disk.remount("ro")
+    registry = Registry(home, experiment="kept")
+    fetched = registry.fetch("models:/kept/1", tmp_path / "fetched")
+    assert (fetched.folder / "model.json").read_text(encoding="utf-8") == "{}"
+    with pytest.raises(UserError, match="can only be read"):
+        registry.start_run("never")
+    with pytest.raises(UserError, match="Read-only file system"), registry.deciding():
+        pass
+
+    disk.remount("rw")
+    home.rename(disk.path / "moved")
+    disk.remount("ro")
+    with pytest.raises(UserError, match=f"{disk.path}/moved was moved from {home}.*readonly"):
+        Registry(disk.path / "moved", experiment="kept").fetch("models:/kept/1", tmp_path)
+    assert not home.exists()
+    disk.remount("rw")
+    registry = Registry(disk.path / "moved", experiment="kept")
+    assert registry.fetch("models:/kept/1", tmp_path / "again").version == "1"
