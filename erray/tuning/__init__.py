@@ -3,7 +3,7 @@
 from erray.tuning.ledger import INTERRUPTED
 from erray.tuning.length import at_full_length, trial_recipe
 from erray.tuning.search import search
-from erray.tuning.space import Space, load_space
+from erray.tuning.space import Space, load_space, space_names
 from erray.tuning.study import FAILED, Study
 from erray.tuning.trial import trial_job
 
@@ -15,6 +15,7 @@ __all__ = [
     "at_full_length",
     "load_space",
     "search",
+    "space_names",
     "trial_job",
     "trial_recipe",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from erray.errors import UserError
 OWN = "space."
 """Prefix of parameters that are no recipe keys: the space makes settings of them itself."""
 
+_NAME = re.compile(r"[\w-]+")  # of a file in a folder: no separators, no dots
 _SEARCHED = ("model.", "train.")
 _FIXED = ("train.epochs", "train.patience", "train.select.", "train.percent.val")
 """What makes trials comparable, or is the search's own."""
@@ -65,10 +67,13 @@ class Space:
 
 
 def load_space(name_or_file: str) -> Space:
-    """Load the function ``space`` of a file of ``tune_spaces/`` by name, or of any file.
+    """Load the function ``space`` of a file: by name, or any file by a path that ends in ``.py``.
+
+    A name is looked for in ``tune_spaces/`` below the working folder, then among the spaces that
+    come with erray.
 
     Raises:
-        UserError: no such file, or a file without that function.
+        UserError: no such space (those that there are listed), or a file without that function.
     """
     path = _space_file(name_or_file)
     spec = importlib.util.spec_from_file_location(f"tune_space_{path.stem}", path)
@@ -83,18 +88,29 @@ def load_space(name_or_file: str) -> Space:
     return Space(path, function, takes_recipe=num_arguments == 2)
 
 
+def space_names() -> list[str]:
+    """Names of the spaces that can be loaded here: the working folder's and those of erray."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.py")})
+
+
 def _space_file(name_or_file: str) -> Path:
+    expected = f"expected a .py file or one of: {', '.join(space_names()) or 'none found'}"
     if name_or_file.endswith(".py"):
         path = Path(name_or_file)
         if not path.is_file():
-            raise UserError(f"no search space file {name_or_file}: give an existing .py file")
+            raise UserError(f"no search space file {name_or_file}; {expected}")
         return path
-    folders = [Path.cwd() / "tune_spaces", Path(erray.__file__).parents[1] / "tune_spaces"]
-    for folder in folders:
+    if not _NAME.fullmatch(name_or_file):
+        raise UserError(f"{name_or_file!r} is no name of a search space; {expected}")
+    for folder in _folders():
         if (folder / f"{name_or_file}.py").is_file():
             return folder / f"{name_or_file}.py"
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.py")})
-    raise UserError(
-        f"no search space named {name_or_file!r}; expected a .py file or one of: "
-        f"{', '.join(known) or 'none found'}"
-    )
+    raise UserError(f"no search space named {name_or_file!r}; {expected}")
+
+
+def _folders() -> list[Path]:
+    """Where spaces lie by name: the user's, then erray's; a checkout has these beside erray/."""
+    package = Path(erray.__file__).parent
+    installed = package / "tune_spaces"
+    ours = installed if installed.is_dir() else package.parent / "tune_spaces"
+    return [Path.cwd() / "tune_spaces", ours]

@@ -167,7 +167,11 @@ def test_a_space_beside_the_user_is_found_before_ours(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("nothing", "no search space named 'nothing'; .*can, concat, jmt, lfan, mt"),
-        ("nothing.py", "no search space file nothing.py"),
+        ("nothing.py", "no search space file nothing.py; .*can, concat, jmt, lfan, mt"),
+        ("tune_spaces/lfan", "'tune_spaces/lfan' is no name of a search space; .*can, concat"),
+        ("../tune_spaces/lfan", "is no name of a search space; expected a .py file or one of"),
+        ("a\\b", "is no name of a search space"),
+        ("", "is no name of a search space"),
     ],
 )
 def test_a_missing_space_is_a_users_mistake(name, message):
