@@ -1,7 +1,8 @@
 """Model and one clip's streams to logits: the one path of val, test and inference.
 
 A clip is cut in the model's windows, windows go through the model in batches, and the logits of
-overlapping frames are averaged. Neither batch size nor batch mates change a clip's values.
+overlapping frames are averaged. Neither batch size nor batch mates change a clip's values: a model
+whose logits depend on batch mates gets one window at a time.
 What comes out is a row of a predictions table, or of a table of rejects for a clip whose logits are
 not finite.
 """
@@ -43,14 +44,15 @@ def score_clips(
     Args:
         model: in any mode; it is evaluated in eval mode and left in the mode it was in.
         windows: all windows of a clip follow each other.
-        batch_windows: windows per forward pass.
+        batch_windows: windows per forward pass; 1 for a model that depends on batch mates.
     """
+    size = 1 if model.depends_on_batch_mates else batch_windows
     was_training = model.training
     model.eval()
     try:
         clip = -1
         pieces: list[tuple[int, NDArray[np.float32]]] = []
-        for window, logits_LC in _logits(model, windows, device, batch_windows):
+        for window, logits_LC in _logits(model, windows, device, size):
             if window.clip != clip and pieces:
                 yield clip, _stitched(pieces)
                 pieces = []

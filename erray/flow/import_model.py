@@ -154,8 +154,8 @@ def _warnings(recipe: Recipe, given: Import, normaliser: str) -> list[str]:
             )
     if recipe.model.options.get("fusion_axis") == "published":
         lines.append(
-            "warning: as published, the last attention sees the whole batch: a clip's logits "
-            "depend on the windows it is predicted with (-o model.options.fusion_axis=slots)"
+            "as published, the last attention sees all of a batch: windows are scored one at a "
+            "time, so that a clip's logits depend on no other clip"
         )
     return lines
 

@@ -11,8 +11,8 @@ The contract that every model keeps (``tests/unit/models/test_contract.py`` runs
 - ``valid_BT`` bool: the tick is real. Padding comes after a clip's valid ticks, changes no logit
   and no statistic, and has logits 0.
 - A clip's logits do not depend on its batch mates (eval) nor, where the class says ``causal``, on
-  its own future. (JMT and MT with the options for old checkpoints are an exception: see
-  ``erray.models.cross_attention``.)
+  its own future. A model that must be an exception says ``depends_on_batch_mates``, and is scored
+  window by window: JMT and MT with the options for old checkpoints.
 - With every stream absent the logits are finite.
 
 A model is made as ``Model(streams, num_classes, config)`` and keeps these three as attributes; they

@@ -28,8 +28,8 @@ class CrossAttentionConfig(EncoderConfig):
 
     ``fusion_axis`` and ``readout`` at ``published`` and ``last`` exist to load old checkpoints. On
     the published axis the last stage attends over all ticks of all clips of the batch, slot by
-    slot: a clip's logits then depend on its batch mates, and with ``last`` the other slots learn
-    nothing.
+    slot: a clip's logits then depend on its batch mates (it is therefore scored alone), and with
+    ``last`` the other slots learn nothing.
     """
 
     dropout: float = 0.2
@@ -82,6 +82,10 @@ class CrossAttentionModel(TcnFusionModel):
         self.slot_layer = EncoderLayer(width, **size) if several else None
         self.slot_attention = MaskedAttention(width, **size) if several else None
         self.head = NormedHead(width, num_classes)
+
+    @property
+    def depends_on_batch_mates(self) -> bool:
+        return self.config.fusion_axis == "published" and self.slot_layer is not None
 
     def forward(
         self, streams: Mapping[str, Tensor], present: Mapping[str, Tensor], valid_BT: Tensor

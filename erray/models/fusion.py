@@ -80,6 +80,11 @@ class FusionModel(nn.Module):
         self.num_classes = num_classes
         self.config = config
 
+    @property
+    def depends_on_batch_mates(self) -> bool:
+        """Whether a clip's logits change with its batch mates: it is scored alone then."""
+        return False
+
     def fit_normaliser(self, stream: str, mean_D: Tensor, std_D: Tensor) -> None:
         """Set what is subtracted from ``stream`` and what divides it: train split numbers only."""
         normaliser = self.encoders[stream].normaliser

@@ -44,6 +44,8 @@ class TrainJob:
             "checkpoint_epochs": None,
             "max_bad_windows": None,
         }
+        # until these were scored one window at a time, val chose by what shared a batch
+        alone = {"scored": "alone"} if self.model.options.get("fusion_axis") == "published" else {}
         return fingerprint(
             {
                 "train": self.train.folder.name,
@@ -54,6 +56,7 @@ class TrainJob:
                 "settings": self.settings.model_dump() | places,
                 "seed": self.seed,
             }
+            | alone
         )
 
     @property

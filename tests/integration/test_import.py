@@ -238,7 +238,7 @@ def test_features_may_enter_as_they_are(tmp_path, monkeypatch, capsys, calc_mean
     assert result["normaliser"] == "none" and result["name"] == "imported-meld-jmt"
     assert ("predictions will be wrong" in printed.err) == calc_mean_std
     assert ("vggish.align is centre" in printed.err) != calc_mean_std
-    assert "logits depend on the windows" in printed.err
+    assert "windows are scored one at a time" in printed.err
     model, description = load_model(Path(result["folder"]))
     assert (description.model, description.labels) == ("jmt", "basic7")
     assert description.options["fusion_axis"] == "published"

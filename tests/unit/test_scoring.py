@@ -65,6 +65,24 @@ def test_batch_size_and_mates_change_nothing(lengths, batch_windows):
         np.testing.assert_allclose(logits_TC, alone_TC, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", ["jmt", "mt"])
+@pytest.mark.parametrize("axis", ["published", "slots"])
+def test_a_clip_scores_alone_as_among_others_on_either_axis(name, axis):
+    torch.manual_seed(0)
+    channels = {"hog": [5], "logmel": [4]}
+    options = {"channels": channels, "modal_dim": 8, "fusion_axis": axis, "readout": "last"}
+    model = make_model(name, STREAMS, 3, options)
+    with torch.no_grad():  # away from fresh weights, with which clips hardly differ
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    lengths = [11, 3, 24]
+    windows = [w for i, length in enumerate(lengths) for w in clip_windows(i, length)]
+    among = dict(score_clips(model, windows))
+    for clip, length in enumerate(lengths):
+        ((_, alone_TC),) = score_clips(model, clip_windows(clip, length), batch_windows=1)
+        np.testing.assert_allclose(among[clip], alone_TC, atol=1e-4)
+
+
 @pytest.mark.parametrize("length", [1, 5, WINDOW])
 def test_a_short_clip_is_the_model_on_the_whole_clip(length):
     (window,) = clip_windows(0, length)

@@ -134,7 +134,9 @@ def test_the_published_axis_mixes_clips_and_the_slots_do_not(name):
     mate = {s: torch.cat([v[:1], v[1:] + 1]) for s, v in x.items()}
     published = make(name, fusion_axis="published", readout="last")
     assert difference(published, (mate, present, valid_BT), inputs)[0].max() > 1e-4
+    assert published.depends_on_batch_mates
     slots = make(name)
+    assert not slots.depends_on_batch_mates
     assert difference(slots, (mate, present, valid_BT), inputs)[0].max() <= 1e-5
 
 

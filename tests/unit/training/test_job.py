@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from erray.config import Train
+from erray.config import Model, Train, fingerprint
 
 OTHERS = {
     "epochs": 4,
@@ -52,3 +54,19 @@ def test_where_it_runs_is_not(make_job, name):
 
 def test_the_seed_is(make_job):
     assert make_job(seed=1).fingerprint != make_job().fingerprint
+
+
+@pytest.mark.parametrize(("axis", "is_new"), [("published", True), ("slots", False)])
+def test_only_what_was_scored_in_batches_that_mattered_is_trained_anew(make_job, axis, is_new):
+    job = replace(make_job(), model=Model(name="jmt", options={"fusion_axis": axis}))
+    places = dict.fromkeys(PLACES)
+    before = {
+        "train": job.train.folder.name,
+        "val": job.val.folder.name,
+        "streams": dict(job.streams),
+        "num_classes": job.num_classes,
+        "model": job.model.model_dump(),
+        "settings": job.settings.model_dump() | places,
+        "seed": job.seed,
+    }
+    assert (job.fingerprint != fingerprint(before)) == is_new
