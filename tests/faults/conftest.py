@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_dir() -> Iterator[Path]:
-    """Ray's folder: its name must be short, as Unix sockets lie in it."""
+    """Ray's folder: its name must be short, as Unix sockets lie in it.
+
+    It is the file's own and goes with it: a test that searches it finds what its own runs wrote,
+    and a job's copy of the working folder stays for nobody else to find.
+    """
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 AWAY_S = 60
 EPOCHS = 4
 NUM_WRITERS, NUM_STEPS = 8, 150
+# Made anew by every run: no file that was there before, this one included, holds them.
 SECRETS = {
-    "MLFLOW_TRACKING_TOKEN": "wpwWtracking9token",
-    "AWS_SECRET_ACCESS_KEY": "wpwWstorage9secret",
-    "HF_TOKEN": "wpwWhub9token",
-    "RAY_AUTH_TOKEN": "wpwWcluster9token",
+    name: f"{secrets.token_hex(12)}token"
+    for name in ("MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "RAY_AUTH_TOKEN")
 }
-PASSWORD = "wpwWserver9password"
+PASSWORD = f"{secrets.token_hex(12)}password"
 
 WRITER = """
 import json, sys
@@ -218,16 +218,16 @@ def test_every_value_arrives_once(outage: Outage) -> None:
 
 
 def test_no_secret_is_written_anywhere(outage: Outage) -> None:
-    secrets = {name: value.encode() for name, value in (SECRETS | {"uri": PASSWORD}).items()}
+    wanted = {name: value.encode() for name, value in (SECRETS | {"uri": PASSWORD}).items()}
     found = [
         f"{name} in {path}"
         for folder in outage.folders
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
-        for name, value in secrets.items()
+        for name, value in wanted.items()
         if value in path.read_bytes()
     ]
-    found += [f"{name} on the screen" for name, v in secrets.items() if v.decode() in outage.said]
+    found += [f"{name} on the screen" for name, v in wanted.items() if v.decode() in outage.said]
     assert not found, "\n".join(found)
     assert b"somebody:" not in (outage.out / "run.json").read_bytes()
     assert any(os.scandir(outage.folders[-1])), "Ray's logs were searched"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ from tests.tracking_server import postgres
 
 pytestmark = pytest.mark.timeout(300)
 
-PASSWORD = "wpwWstudy9password"
+# Made anew by every run: no file that was there before, this one included, holds it.
+PASSWORD = f"{secrets.token_hex(12)}password"
 # A driver with a Ray of its own; its processes end with it. What it searches comes through a pipe:
 # the password must be in no file.
 DRIVER = """
