@@ -20,7 +20,7 @@ from erray.training.arrays import FeatureArrays
 from erray.training.averaging import WeightAverage
 from erray.training.batches import epoch_batches
 from erray.training.job import TrainJob
-from erray.training.losses import TrainingLoss
+from erray.training.losses import ClassCounts, TrainingLoss
 from erray.training.optimiser import make_optimiser
 from erray.training.validation import score_split
 from erray.training.warmup import run_schedule
@@ -40,9 +40,9 @@ def train_steps(
     """
     settings = job.settings
     model, schedule = job.make_model(), run_schedule(settings)
-    counts = np.bincount(np.concatenate(train_labels), minlength=job.num_classes)
+    counts = np.bincount(np.concatenate(train_labels), minlength=job.num_classes).tolist()
     loss, optimiser = (
-        TrainingLoss(settings.loss, counts.tolist()),
+        TrainingLoss(settings.loss, ClassCounts(counts, counts, counts)),
         make_optimiser(model, settings.optimiser),
     )
     assert settings.average_decay is not None

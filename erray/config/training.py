@@ -63,7 +63,7 @@ class Loss(Section):
         0.5, gt=0, lt=1, description="both only: share of the clip's loss, the rest is the frames'"
     )
     class_weights: Literal["none", "inverse", "effective"] | list[Annotated[float, Field(ge=0)]] = (
-        Field("none", description="by the number of train clips of a class, or a number per class")
+        Field("none", description="by how frequent a class is in training, or a number per class")
     )
     beta: float = Field(0.999, ge=0, lt=1, description="effective only: 1 - 1 / prototypes")
     focal_gamma: float = Field(0.0, ge=0, description="weight (1 - p)^gamma; 0: none")

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from erray.config import Model, Train, fingerprint
 from erray.models import make_model
 from erray.models.fusion import FusionModel
 from erray.training.arrays import FeatureArrays
-from erray.training.batches import share_of_clips
+from erray.training.batches import share_of_clips, training_spans
+from erray.training.losses import ClassCounts
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class TrainJob:
         }
         # until these were scored one window at a time, val chose by what shared a batch
         alone = {"scored": "alone"} if self.model.options.get("fusion_axis") == "published" else {}
+        # until then the loss of ticks weighed its classes by their clips
+        counted = {"counted": "averaged"} if self._counts_classes else {}
         return fingerprint(
             {
                 "train": self.train.folder.name,
@@ -57,7 +61,13 @@ class TrainJob:
                 "seed": self.seed,
             }
             | alone
+            | counted
         )
+
+    @property
+    def _counts_classes(self) -> bool:
+        loss = self.settings.loss
+        return loss.logit_adjustment > 0 or loss.class_weights in ("inverse", "effective")
 
     @property
     def train_clips(self) -> list[int]:
@@ -75,6 +85,18 @@ class TrainJob:
         labels = [self.train.clips[i].label for i in self.train_clips]
         assert max(labels) < self.num_classes, (max(labels), self.num_classes)
         return [labels.count(label) for label in range(self.num_classes)]
+
+    @property
+    def loss_counts(self) -> ClassCounts:
+        """How often each class is there among clips, windows and ticks: what losses average."""
+        settings = self.settings
+        spans = training_spans(
+            self.train, window=settings.window, hop=settings.hop, clips=self.train_clips
+        )
+        labels = [self.train.clips[span.clip].label for span in spans]
+        windows = np.bincount(labels, minlength=self.num_classes)
+        frames = np.bincount(labels, weights=list(map(len, spans)), minlength=self.num_classes)
+        return ClassCounts(self.class_counts, windows.tolist(), frames.astype(int).tolist())
 
     def make_model(self) -> FusionModel:
         """Fresh weights by the job's seed, normaliser from the train split alone."""

@@ -55,7 +55,7 @@ class TrainingLoop:
         self.workers = Workers.connected()
         settings = job.settings
         self.model = job.make_model().to(self.device)
-        self.loss = TrainingLoss(settings.loss, job.class_counts, device=self.device)
+        self.loss = TrainingLoss(settings.loss, job.loss_counts, device=self.device)
         self.stepper = Stepper(
             self.model, self.loss, settings, device=self.device, workers=self.workers
         )

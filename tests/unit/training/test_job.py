@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from erray.config import Model, Train, fingerprint
@@ -56,17 +57,42 @@ def test_the_seed_is(make_job):
     assert make_job(seed=1).fingerprint != make_job().fingerprint
 
 
+def name_of_before(job):
+    """The fingerprint of the same settings before their results changed."""
+    return fingerprint(
+        {
+            "train": job.train.folder.name,
+            "val": job.val.folder.name,
+            "streams": dict(job.streams),
+            "num_classes": job.num_classes,
+            "model": job.model.model_dump(),
+            "settings": job.settings.model_dump() | dict.fromkeys(PLACES),
+            "seed": job.seed,
+        }
+    )
+
+
 @pytest.mark.parametrize(("axis", "is_new"), [("published", True), ("slots", False)])
 def test_only_what_was_scored_in_batches_that_mattered_is_trained_anew(make_job, axis, is_new):
     job = replace(make_job(), model=Model(name="jmt", options={"fusion_axis": axis}))
-    places = dict.fromkeys(PLACES)
-    before = {
-        "train": job.train.folder.name,
-        "val": job.val.folder.name,
-        "streams": dict(job.streams),
-        "num_classes": job.num_classes,
-        "model": job.model.model_dump(),
-        "settings": job.settings.model_dump() | places,
-        "seed": job.seed,
-    }
-    assert (job.fingerprint != fingerprint(before)) == is_new
+    assert (job.fingerprint != name_of_before(job)) == is_new
+
+
+def test_only_a_job_whose_loss_counts_classes_is_trained_anew(make_job):
+    assert make_job().fingerprint == name_of_before(make_job())
+    for loss in ({"logit_adjustment": 1.0}, {"class_weights": "inverse"}):
+        job = make_job(loss=loss)
+        assert job.fingerprint != name_of_before(job)
+
+
+def test_classes_are_counted_in_clips_windows_and_ticks(make_job):
+    job = make_job(window=16, hop=8)
+    expected = np.zeros((3, 3), int)
+    for place in job.train.clips:
+        starts = list(range(0, max(1, place.num_ticks - 15), 8))
+        if starts[-1] + 16 < place.num_ticks:
+            starts.append(place.num_ticks - 16)
+        ticks = len(starts) * min(16, place.num_ticks)
+        expected[:, place.label] += [1, len(starts), ticks]
+    found = job.loss_counts
+    assert [list(x) for x in (found.clips, found.windows, found.frames)] == expected.tolist()

@@ -10,10 +10,11 @@ from scipy.special import log_softmax
 
 from erray.config import Loss
 from erray.errors import UserError
-from erray.training.losses import TrainingLoss, class_weights, log_prior
+from erray.training.losses import ClassCounts, TrainingLoss, class_weights, log_prior
 from erray.windows import UNLABELLED
 
-COUNTS = [50, 10, 40]
+FRAMES, WINDOWS, CLIPS = [50, 10, 40], [3, 6, 1], [2, 6, 1]
+COUNTS = ClassCounts(clips=CLIPS, windows=WINDOWS, frames=FRAMES)
 LENGTHS = [7, 4, 9, 5]
 LABELS = [0, 1, 2, UNLABELLED]
 
@@ -35,9 +36,9 @@ def frames_of(logits_BTC, label_B, valid_BT):
     return logits, torch.tensor([LABELS[b] for b, _ in pairs]), np.array([b for b, _ in pairs])
 
 
-def by_formula(logits_NC, labels, *, weights, gamma, smoothing, tau):
+def by_formula(logits_NC, labels, *, counts, weights, gamma, smoothing, tau):
     """The documented formula, in NumPy and float64."""
-    prior = np.log(np.array(COUNTS) / sum(COUNTS))
+    prior = np.log(np.array(counts) / sum(counts))
     log_p = log_softmax(np.asarray(logits_NC, np.float64) + tau * prior, axis=-1)
     own = log_p[np.arange(len(labels)), labels]
     loss = -(1 - smoothing) * own - smoothing * log_p.mean(-1)
@@ -77,14 +78,14 @@ def test_frames_as_torch_counts_them(batch, smoothing):
 def test_terms_by_their_formula(batch, settings, terms):
     terms = {"weights": [1.0] * 3, "gamma": 0.0, "smoothing": 0.0, "tau": 0.0} | terms
     logits, labels, windows = frames_of(*batch)
-    expected_N = by_formula(logits, labels.numpy(), **terms)
+    expected_N = by_formula(logits, labels.numpy(), counts=FRAMES, **terms)
     frames_B, _ = TrainingLoss(Loss(**settings), COUNTS)(*batch)
     expected_B = [expected_N[windows == b].sum() for b in range(3)]
     np.testing.assert_allclose(frames_B, [*expected_B, 0.0], rtol=1e-5)
 
     _, clips_B = TrainingLoss(Loss(level="clip", **settings), COUNTS)(*batch)
     means = np.stack([batch[0][b, : LENGTHS[b]].double().mean(0) for b in range(3)])
-    expected_B = by_formula(means, np.array(LABELS[:3]), **terms)
+    expected_B = by_formula(means, np.array(LABELS[:3]), counts=WINDOWS, **terms)
     np.testing.assert_allclose(clips_B, [*expected_B, 0.0], rtol=1e-5)
 
 
@@ -120,27 +121,50 @@ def test_a_sure_prediction_has_a_finite_focal_gradient():
 def test_inverse_weights_are_scikit_learns_balanced_ones():
     from sklearn.utils.class_weight import compute_class_weight
 
-    labels = np.repeat([0, 1, 2], COUNTS)
+    labels = np.repeat([0, 1, 2], FRAMES)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    found = class_weights(Loss(class_weights="inverse"), COUNTS)
+    found = class_weights(Loss(class_weights="inverse"), FRAMES, CLIPS)
     np.testing.assert_allclose(found, expected)
 
 
+@pytest.mark.parametrize(("level", "counts"), [("frame", FRAMES), ("clip", WINDOWS)])
+def test_inverse_weights_let_all_classes_weigh_alike_in_what_the_loss_averages(level, counts):
+    """One tick a window: a loss of frames sees ``counts`` ticks, one of clips as many windows."""
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    settings = Loss(level=level, class_weights="inverse")
+    valid = torch.ones(len(labels), 1, dtype=torch.bool)
+    sums = TrainingLoss(settings, COUNTS)(torch.zeros(len(labels), 1, 3), labels, valid)
+    loss_N = sums[level == "clip"]
+    of_class = [float(loss_N[labels == c].sum()) for c in range(3)]
+    np.testing.assert_allclose(of_class, len(labels) * np.log(3) / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("level", "counts"), [("frame", FRAMES), ("clip", WINDOWS)])
+def test_the_prior_is_that_of_what_the_loss_averages(level, counts):
+    """Logits that know nothing beyond the prior have the least adjusted loss at 0."""
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    logits_C = torch.zeros(3, requires_grad=True)
+    loss = TrainingLoss(Loss(level=level, logit_adjustment=1.0), COUNTS)
+    valid = torch.ones(len(labels), 1, dtype=torch.bool)
+    sum(x.sum() for x in loss(logits_C.expand(len(labels), 1, 3), labels, valid)).backward()
+    np.testing.assert_allclose(logits_C.grad, 0, atol=1e-4)
+
+
 def test_effective_numbers():
-    found = class_weights(Loss(class_weights="effective", beta=0.9), COUNTS)
-    raw = np.array([(1 - 0.9) / (1 - 0.9**n) for n in COUNTS])
+    found = class_weights(Loss(class_weights="effective", beta=0.9), FRAMES, CLIPS)
+    raw = np.array([(1 - 0.9) / (1 - 0.9**n) for n in CLIPS])
     np.testing.assert_allclose(found / found[0], raw / raw[0])
-    assert (found * COUNTS).sum() / sum(COUNTS) == pytest.approx(1.0)
-    equal = class_weights(Loss(class_weights="effective", beta=0.0), COUNTS)
+    assert (found * FRAMES).sum() / sum(FRAMES) == pytest.approx(1.0)
+    equal = class_weights(Loss(class_weights="effective", beta=0.0), FRAMES, CLIPS)
     np.testing.assert_allclose(equal, 1.0)
 
 
 def test_a_class_without_a_clip_takes_no_infinite_weight():
     for kind in ("inverse", "effective"):
-        assert np.isfinite(class_weights(Loss(class_weights=kind), [3, 0, 5])).all()
+        assert np.isfinite(class_weights(Loss(class_weights=kind), [3, 0, 5], [3, 0, 5])).all()
     assert np.isfinite(log_prior([3, 0, 5])).all()
 
 
 def test_a_list_needs_a_number_per_class():
     with pytest.raises(UserError, match="2 numbers, the label set 3 classes"):
-        class_weights(Loss(class_weights=[1.0, 2.0]), COUNTS)
+        class_weights(Loss(class_weights=[1.0, 2.0]), FRAMES, CLIPS)
