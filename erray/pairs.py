@@ -23,15 +23,14 @@ _FIRST_C, _SECOND_C = (
 )
 
 
-def compound_logits(
-    logits_TC: NDArray[np.floating], rule: str, *, temperature: float = 1.0
-) -> NDArray[np.float32]:
+def compound_logits(logits_TC: NDArray[np.floating], rule: str) -> NDArray[np.float32]:
     """Return logits [T, 7] of the compound classes: the logarithms of their probabilities.
+
+    They are of ticks, so that the model's temperature, which is of clips, has no part in them.
 
     Args:
         logits_TC: of the classes of ``BASIC_7`` in their order.
         rule: ``sum`` or ``product`` of the two probabilities.
-        temperature: the model's; divides its logits before they become probabilities.
 
     Raises:
         NotFiniteError: a logit that is not finite.
@@ -39,7 +38,7 @@ def compound_logits(
     assert logits_TC.shape[1] == len(BASIC_7), logits_TC.shape
     require_finite(logits_TC, "logits")
     # in logarithms throughout: a probability may be smaller than any float
-    basic_TC = log_softmax(np.asarray(logits_TC, np.float64) / temperature, axis=-1)
+    basic_TC = log_softmax(np.asarray(logits_TC, np.float64), axis=-1)
     first_TC, second_TC = basic_TC[:, _FIRST_C], basic_TC[:, _SECOND_C]
     if rule == SUM:
         scores_TC = np.logaddexp(first_TC, second_TC)

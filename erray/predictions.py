@@ -30,13 +30,11 @@ class Predictions:
     Attributes:
         table: of the predictions, at least one.
         rejected: clip id to the reason why it has none.
-        temperature: that turns their logits into probabilities.
         pair_rule: how the model's basic emotions became compound ones; None: they are its own.
     """
 
     table: Table
     rejected: dict[str, str]
-    temperature: float
     pair_rule: str | None
 
     @property
@@ -58,7 +56,7 @@ class Predictions:
 
     def timeline(self, row: dict[str, Any], smoothing: Smoothing) -> Timeline:
         """Return the clip of a row over time."""
-        return Timeline.of(row, temperature=self.temperature, smoothing=smoothing)
+        return Timeline.of(row, smoothing=smoothing)
 
     def timelines(self, smoothing: Smoothing) -> Iterator[Timeline]:
         """Yield every clip over time, in the order of the rows."""
@@ -121,9 +119,7 @@ def predict_clips(
             f"not one of {len(ready)} clips could be predicted, for instance {clip_id!r}: "
             f"{rejected[clip_id]}; use another model"
         )
-    rule = settings["pair_rule"]
-    temperature = 1.0 if rule else description.temperature
-    return Predictions(run.predictions, rejected, temperature, rule)
+    return Predictions(run.predictions, rejected, settings["pair_rule"])
 
 
 def _rejected(clips: Sequence[Clip], predicted: Table, rejects: Table) -> dict[str, str]:

@@ -112,8 +112,8 @@ class Predictor:
     def _row(self, row: dict[str, Any], logits_TC: Any) -> dict[str, Any]:
         classes, temperature = self.description.class_names, self.description.temperature
         if self.pair_rule is not None:
-            logits_TC = compound_logits(logits_TC, self.pair_rule, temperature=temperature)
-            classes, temperature = CEXPR_7.names, 1.0
+            logits_TC = compound_logits(logits_TC, self.pair_rule)
+            classes, temperature = CEXPR_7.names, 1.0  # val has fitted none for them
         return prediction_row(
             logits_TC,
             clip_id=row["clip_id"],

@@ -1,7 +1,8 @@
 """What a model says at every tick of a clip: probabilities and class, in memory and as CSV.
 
-The predictions table keeps the model's own logits. Here they become probabilities, with the
-model's temperature and the recipe's smoothing: what is shown, drawn and handed in.
+The predictions table keeps the model's own logits. Here they become the probabilities of ticks,
+with the recipe's smoothing: what the page shows, what is drawn into videos, and what is handed in.
+A model's temperature is of its clips' probabilities and has no part in them.
 """
 
 from __future__ import annotations
@@ -47,31 +48,37 @@ class Timeline:
         require_finite(self.probabilities_TC, "probabilities")
 
     @classmethod
-    def of(
-        cls, row: Mapping[str, Any], *, temperature: float = 1.0, smoothing: Smoothing | None = None
-    ) -> Timeline:
-        """Make the timeline of a row of a predictions table.
-
-        Args:
-            temperature: divides the logits.
-            smoothing: of the recipe; None: none.
+    def of(cls, row: Mapping[str, Any], *, smoothing: Smoothing) -> Timeline:
+        """Make the timeline of a row of a predictions table, smoothed as the recipe says.
 
         Raises:
             NotFiniteError: a logit that is not finite.
         """
         logits_TC = tensor_from_columns(row["logits"], row["shape"], row["dtype"])
-        require_finite(logits_TC, "logits")
-        x_TC = softmax(logits_TC.astype(np.float64) / temperature, axis=-1)
         times_s_T = np.asarray(row["times_s"], np.float64)
-        if smoothing is not None and smoothing.kind is not None:
-            clock_T = times_s_T if smoothing.unit == "s" else np.arange(len(x_TC), dtype=float)
-            x_TC = smoothed(x_TC, clock_T, kind=smoothing.kind, width=smoothing.width)
+        x_TC = tick_probabilities(logits_TC, times_s_T, smoothing)
         return cls(row["clip_id"], times_s_T, x_TC, tuple(row["classes"]))
 
     @property
     def class_T(self) -> NDArray[np.int64]:
         """Class id of every tick: the likeliest, of equals the lower."""
         return np.asarray(self.probabilities_TC.argmax(axis=1), np.int64)
+
+
+def tick_probabilities(
+    logits_TC: NDArray[np.floating], times_s_T: NDArray[np.float64], smoothing: Smoothing
+) -> NDArray[np.float64]:
+    """Return the classes' probabilities at every tick: the softmax of its logits, smoothed.
+
+    Raises:
+        NotFiniteError: a logit that is not finite.
+    """
+    require_finite(logits_TC, "logits")
+    x_TC = np.asarray(softmax(logits_TC.astype(np.float64), axis=-1))
+    if smoothing.kind is None:
+        return x_TC
+    clock_T = times_s_T if smoothing.unit == "s" else np.arange(len(x_TC), dtype=float)
+    return smoothed(x_TC, clock_T, kind=smoothing.kind, width=smoothing.width)
 
 
 def write_timelines(folder: Path, timelines: Iterable[Timeline]) -> int:

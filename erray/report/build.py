@@ -127,11 +127,11 @@ def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]
         "record": data.record,
         "fingerprints": tables.plan.fingerprints,
         "modalities": tables.plan.modalities,
-        "timelines": [_timeline(p, tables) for p in chosen],
+        "timelines": [_timeline(p, tables, recipe) for p in chosen],
         "errors": _errors(data.shown, tables, num=recipe.report.num_errors, with_timeline=chosen),
         "challenge": [(name, predicted[name]) for name in data.shown[0].classes],
         "num_challenge": len(data.challenge),
-        "challenge_timelines": [_timeline(p, tables) for p in unlabelled],
+        "challenge_timelines": [_timeline(p, tables, recipe) for p in unlabelled],
         "submission": data.submission,
         "left_out": data.left_out,
         "quality": assess(data, tables, _SPLITS),
@@ -210,13 +210,14 @@ def _versus(
     return make_versus(clips, other, this=this, portrait_of=portrait, **settings)
 
 
-def _timeline(prediction: ClipPrediction, tables: Tables) -> Timeline:
+def _timeline(prediction: ClipPrediction, tables: Tables, recipe: Recipe) -> Timeline:
     clip = tables.clips[prediction.clip_id]
     return make_timeline(
         prediction,
         transcript=clip.transcript,
         faces=tables.faces(clip),
         presence=tables.presence(clip),
+        smoothing=recipe.predict.smoothing,
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
+from erray.config import Smoothing
 from erray.report.charts import Scale, Tick, area
 from erray.report.sources import ClipPrediction
 from erray.report.thumbnails import Faces, Slot, fill_slots
+from erray.timelines import tick_probabilities
 
 # Wider than any screen shows pixels for, and it keeps a page of long clips small.
 _MOST_TICKS = 360
@@ -110,6 +111,7 @@ def make_timeline(
     transcript: str | None,
     faces: Faces,
     presence: dict[str, NDArray[np.bool_]],
+    smoothing: Smoothing,
 ) -> Timeline:
     """Lay out one clip.
 
@@ -118,11 +120,12 @@ def make_timeline(
         transcript: what is said, None where unknown.
         faces: crops of the main track.
         presence: stream name to ``present`` [T]; streams with another clock are left out.
+        smoothing: of the recipe, so that the page shows what the clip's CSV file holds.
     """
     times_s_T = prediction.times_s_T - prediction.times_s_T[0]
     num_ticks, duration_s = len(times_s_T), float(times_s_T[-1])
     kept = np.unique(np.linspace(0, num_ticks - 1, min(num_ticks, _MOST_TICKS)).round().astype(int))
-    shares_TC = softmax(prediction.logits_TC.astype(np.float64), axis=-1)
+    shares_TC = tick_probabilities(prediction.logits_TC, prediction.times_s_T, smoothing)
     scale = Scale(0.0, duration_s or 1.0)
     xs = [scale.at(t) for t in times_s_T[kept]]
     edges = _edges(times_s_T, scale)

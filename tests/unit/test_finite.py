@@ -70,7 +70,7 @@ NOUNS = {
     "products of pairs": lambda x: compound_logits(x, "product"),
     "box": lambda x: smoothed(x, TIMES_S, kind="box", width=0.1),
     "gaussian": lambda x: smoothed(x, TIMES_S, kind="gaussian", width=0.1),
-    "timeline": lambda x: Timeline.of(row(x)),
+    "timeline": lambda x: Timeline.of(row(x), smoothing=Smoothing()),
     "smoothed timeline": lambda x: Timeline.of(row(x), smoothing=Smoothing(kind="box")),
     "probabilities over time": lambda x: Timeline("a", TIMES_S, x, BASIC_7.names),
     "labelled clips": clips,

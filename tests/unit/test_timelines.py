@@ -33,10 +33,10 @@ def logits_of(found: dict) -> np.ndarray:
     return np.frombuffer(found["logits"], np.float32).reshape(found["shape"])
 
 
-def test_probabilities_are_the_softmax_at_the_temperature():
-    timeline = Timeline.of(row(), temperature=2.5)
+def test_probabilities_are_the_softmax_of_the_logits():
+    timeline = Timeline.of(row(), smoothing=Smoothing())
     np.testing.assert_allclose(
-        timeline.probabilities_TC, softmax(logits_of(row()) / 2.5, axis=1), rtol=1e-6
+        timeline.probabilities_TC, softmax(logits_of(row()), axis=1), rtol=1e-6
     )
     assert timeline.class_T.tolist() == logits_of(row()).argmax(1).tolist()
 
@@ -53,8 +53,11 @@ def test_a_width_in_seconds_is_one_in_ticks_of_the_clock():
 
 def test_files_hold_time_probabilities_and_label_and_stale_ones_go(tmp_path: Path):
     folder = tmp_path / "timelines"
-    write_timelines(folder, [Timeline.of(row("old"))])
-    made = [Timeline.of(row("train/a", 3)), Timeline.of(row("b.mp4", 2))]
+    write_timelines(folder, [Timeline.of(row("old"), smoothing=Smoothing())])
+    made = [
+        Timeline.of(row("train/a", 3), smoothing=Smoothing()),
+        Timeline.of(row("b.mp4", 2), smoothing=Smoothing()),
+    ]
     assert write_timelines(folder, made) == 2
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert files == {"train/a.csv", "b.mp4.csv"}

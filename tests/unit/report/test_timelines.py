@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import csv
 import re
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
+import erray.timelines
+from erray.config import Smoothing
 from erray.report.sources import ClipPrediction
 from erray.report.thumbnails import NUM_SLOTS, Faces
 from erray.report.timelines import Timeline, choose_clips, make_timeline
+from erray.scoring import prediction_row
+from erray.timelines import write_timelines
 
 CLASSES = ("a", "b", "c")
 NO_FACES = Faces(np.array([], dtype=np.int64), [])
@@ -28,7 +35,9 @@ def predict(clip_id: str, label: str | None, predicted: str, num_ticks: int = 5)
 
 
 def lay_out(prediction: ClipPrediction, **presence: np.ndarray) -> Timeline:
-    return make_timeline(prediction, transcript=None, faces=NO_FACES, presence=presence)
+    return make_timeline(
+        prediction, transcript=None, faces=NO_FACES, presence=presence, smoothing=Smoothing()
+    )
 
 
 def corners(shape: str) -> np.ndarray:
@@ -101,3 +110,41 @@ def test_long_clips_are_thinned_with_both_ends_kept() -> None:
     assert len(timeline.data["at"]) == len(timeline.data["shares"]) == 360
     assert timeline.data["times_s"][-1] == pytest.approx(4999 / 25)
     assert timeline.num_ticks == 5000
+
+
+@pytest.mark.parametrize("kind", [None, "box", "gaussian"])
+def test_the_page_shows_what_the_csv_file_of_the_prediction_holds(kind, tmp_path) -> None:
+    """A model with a temperature: it is in the clip's probabilities, and in neither of these."""
+    smoothing = Smoothing(kind=kind, width=0.1) if kind else Smoothing()
+    logits_TC = np.random.default_rng(0).normal(0, 2, (40, 3)).astype(np.float32)
+    row = prediction_row(
+        logits_TC,
+        clip_id="clip",
+        split="challenge",
+        group="g",
+        label=None,
+        times_s_T=3.0 + np.arange(40) / 25,
+        classes=CLASSES,
+        clip_rule="mean_logits",
+        model_name="m",
+        model_version="1",
+        temperature=2.5,
+    )
+    write_timelines(tmp_path / "csv", [erray.timelines.Timeline.of(row, smoothing=smoothing)])
+    with (tmp_path / "csv" / "clip.csv").open(newline="") as file:
+        _, *lines = csv.reader(file)
+    written_TC = np.array([line[1:-1] for line in lines], float)
+    shown = make_timeline(
+        ClipPrediction.from_row(row),
+        transcript=None,
+        faces=NO_FACES,
+        presence={},
+        smoothing=smoothing,
+    )
+    np.testing.assert_allclose(shown.data["shares"], 1000 * written_TC, atol=0.51)
+    leaders = [line[-1] for line in lines]
+    changes = sum(a != b for a, b in pairwise(leaders))
+    assert [CLASSES[run.class_id] for run in shown.leads] == [name for name, _ in groupby(leaders)]
+    assert len(shown.leads) == changes + 1 > 1
+    plain_TC = softmax(logits_TC.astype(float), axis=1)
+    assert (kind is None) == np.allclose(written_TC, plain_TC, atol=1e-5)
