@@ -49,7 +49,8 @@ from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
 from erray.training.validation import val_scores
 from erray.tuning import branches, trial_recipe
-from erray.tuning.ledger import Halving, Ledger
+from erray.tuning.halving import Halving
+from erray.tuning.ledger import Ledger
 from erray.tuning.sampling import SamplerName
 from erray.tuning.space import Space
 from erray.tuning.trial import FoldTrial

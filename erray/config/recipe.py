@@ -63,7 +63,7 @@ class Tune(Section):
     sampler: Literal["tpe", "random"] = Field("tpe", description="who draws settings")
     max_concurrent: int = Field(2, ge=1)
     epochs: int = Field(10, ge=1, description="epochs of a trial that is not stopped early")
-    grace_epochs: int = Field(1, ge=1, description="epochs before ASHA may stop a trial")
+    grace_epochs: int = Field(1, ge=1, description="epochs before halving may stop a trial")
     reduction_factor: int = Field(3, ge=2, description="one of so many goes on past each rung")
     folds: Folds = Field(None, description="cexpr only: a trial's value is the mean over these")
     seeds: list[int] = Field(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.pruners import SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from erray.errors import UserError
+from erray.tuning.halving import Halving, RungPruner
 from erray.tuning.sampling import AGAIN, RANDOM, SamplerName, make_samplers, num_startup
 
 SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
@@ -30,20 +30,6 @@ Suggest = Callable[[optuna.Trial], dict[str, Any]]
 
 Raises UserError where these are no recipe: that trial fails, the search goes on.
 """
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Asynchronous successive halving (Li et al., MLSys 2020).
-
-    Rungs lie at ``grace_epochs`` times a power of ``factor``. A trial goes on past a rung while its
-    value there is among the best of 1 / ``factor`` of all that got there; the first ones go on if
-    no other was better.
-    """
-
-    epochs: int
-    grace_epochs: int
-    factor: int
 
 
 @dataclass
@@ -79,7 +65,7 @@ class Ledger:
         self.study, self.num_trials, self.epochs = study, num_trials, epochs
         self._suggest = suggest
         self._running: dict[int, Running] = {}
-        study.pruner = optuna.pruners.NopPruner() if halving is None else _pruner(halving)
+        study.pruner = optuna.pruners.NopPruner() if halving is None else RungPruner(halving)
         self._settle_stale()
         self._sampler = sampler
         self._samplers = make_samplers(seed, num_before=len(self.trials), liar=max_concurrent > 1)
@@ -172,9 +158,3 @@ class Ledger:
     def _note(self, trial: FrozenTrial, name: str, value: Any) -> None:
         # of a trial that this process did not begin, which Optuna has no public way to write to
         self.study._storage.set_trial_user_attr(trial._trial_id, name, value)
-
-
-def _pruner(halving: Halving) -> SuccessiveHalvingPruner:
-    return SuccessiveHalvingPruner(
-        min_resource=min(halving.grace_epochs, halving.epochs), reduction_factor=halving.factor
-    )

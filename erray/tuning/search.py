@@ -15,7 +15,8 @@ from erray.training.job import TrainJob
 from erray.training.validation import selection_key
 from erray.tuning import branches
 from erray.tuning.driver import Slots, run_trials
-from erray.tuning.ledger import Halving, Ledger
+from erray.tuning.halving import Halving
+from erray.tuning.ledger import Ledger
 from erray.tuning.length import trial_recipe
 from erray.tuning.space import Space, load_space
 from erray.tuning.storage import open_study

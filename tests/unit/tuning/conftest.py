@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 import pytest
 
-from erray.tuning.ledger import Halving, Ledger
+from erray.tuning.halving import Halving
+from erray.tuning.ledger import Ledger
 from erray.tuning.storage import open_study
 from tests.unit.training.conftest import make_job
 

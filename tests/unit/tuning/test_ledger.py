@@ -11,13 +11,13 @@ import pytest
 from optuna.trial import TrialState
 
 from erray.errors import UserError
+from erray.tuning.halving import Halving
 from erray.tuning.ledger import (
     INTERRUPTED,
     REASON,
     SAMPLER,
     SECONDS,
     SETTINGS,
-    Halving,
     Ledger,
 )
 from erray.tuning.sampling import make_samplers, num_startup
@@ -52,8 +52,9 @@ def test_a_complete_trial_has_the_value_of_its_best_epoch(open_ledger):
 def rung_decision(value, values, factor):
     """The rule of asynchronous successive halving, written anew: is ``value`` in the top share?
 
-    ``values`` are those of all that got to the rung, this one's among them.
+    ``values`` are those of all that got to the rung, this one's the last; the latest count.
     """
+    values = values[-4 * factor :]
     kept = max(1, len(values) // factor)
     return value >= sorted(values, reverse=True)[kept - 1]
 
@@ -61,10 +62,10 @@ def rung_decision(value, values, factor):
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_a_trial_stops_where_asynchronous_successive_halving_says_so(open_ledger, factor):
     rng = np.random.default_rng(factor)
-    curves = rng.random((40, 16)).cumsum(axis=1)
+    curves = rng.random((60, 16)).cumsum(axis=1)
     rungs = [2 * factor**i for i in range(5)]
     seen: dict[int, list[float]] = {rung: [] for rung in rungs}
-    with open_ledger(40, epochs=16, halving=Halving(16, 2, factor)) as ledger:
+    with open_ledger(60, epochs=16, halving=Halving(16, 2, factor)) as ledger:
         for curve in curves:
             expected = 16
             for rung in (r for r in rungs if r < 16):
@@ -74,6 +75,17 @@ def test_a_trial_stops_where_asynchronous_successive_halving_says_so(open_ledger
                     break
             assert run_one(ledger, curve.tolist()) == expected
         assert {"COMPLETE", "PRUNED"} == set(states(ledger))
+
+
+def test_better_and_better_trials_do_not_all_go_on(open_ledger):
+    """As a sampler that learns suggests them: the share that goes on stays what it was."""
+    rng = np.random.default_rng(0)
+    passed = []
+    with open_ledger(80, epochs=3, halving=Halving(3, 2, 4)) as ledger:
+        for number in range(80):
+            start = rng.random() + (number >= 40)  # from there on all are better than those before
+            passed.append(run_one(ledger, [start, start, start]) == 3)
+    assert sum(passed[50:]) / 30 == pytest.approx(0.25, abs=0.12)
 
 
 def test_without_halving_every_trial_has_all_its_epochs(open_ledger):
@@ -205,11 +217,12 @@ def test_chance_draws_a_third_of_the_trials_and_at_most_ten(num_trials, num_rand
 
 
 def ask_and_finish(ledger, num, value=lambda number: number % 3):
-    """Ask for trials in turn; return who drew each, and who would have."""
+    """Ask for trials in turn; return who drew each, as it is noted and whether it was TPE."""
     drawn = []
     for _ in range(num):
         number, _ = ledger.ask()
-        drawn.append((ledger.trials[number].user_attrs[SAMPLER], type(ledger.study.sampler)))
+        is_tpe = isinstance(ledger.study.sampler, optuna.samplers.TPESampler)
+        drawn.append((ledger.trials[number].user_attrs[SAMPLER], is_tpe))
         for _ in range(9):
             ledger.report(number, value(number), 0.1)
         ledger.finish(number)
@@ -221,8 +234,7 @@ def test_tpe_draws_after_the_start_up_and_every_trial_says_who_drew_it(open_ledg
     with open_ledger(6, max_concurrent=max_concurrent, halving=None) as ledger:
         drawn = ask_and_finish(ledger, 6)
         tpe = ledger.study.sampler
-    random = ("random", optuna.samplers.RandomSampler)
-    assert drawn == [random] * 2 + [("tpe", optuna.samplers.TPESampler)] * 4
+    assert drawn == [("random", False)] * 2 + [("tpe", True)] * 4
     assert (tpe._multivariate, tpe._group) == (True, True)
     assert tpe._constant_liar == (max_concurrent > 1)
 
