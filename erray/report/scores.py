@@ -124,7 +124,10 @@ def metrics_json(scores: Scores) -> dict[str, Any]:
     the fused runs: frames, classes, confusion matrices, calibration, and without Other.
     """
     by_rule = {
-        run: {rule: level.metrics for rule, level in found.clips.items()}
+        run: {
+            rule: {metric: level.metrics[metric] for metric in METRICS}
+            for rule, level in found.clips.items()
+        }
         for run, found in scores.fused.items()
     }
     gain = scores.tuned_gain

@@ -83,7 +83,7 @@ def test_the_result_is_the_report_s_numbers(out, printed):
     assert set(printed) == {
         *("fusion", "tuned", "streams", "intervals", "fusion_minus_stream", "tuned_minus_fusion"),
         *("baseline", "num_test_clips", "clip_rule", "scores", "model", "seconds", "clips"),
-        *("by_group", "by_length", "comparison"),
+        *("by_group", "by_length", "comparison", "macro_f1_rule", "rejected"),
     }
     assert set(printed["fusion"]) == set(printed["tuned"]) == RULES
     assert set(printed["streams"]) == set(RECIPE["streams"])

@@ -82,6 +82,26 @@ def test_a_card_says_on_what_it_was_trained_and_how_good_it_is(flow, description
     assert all(f"- {use}" in card for use in INTENDED_USES) and LIMITS in card
 
 
+def test_a_card_of_two_groups_is_undecided_and_says_which_classes_have_clips(flow, description):
+    rows = made_up_rows(1, skill=3.0)
+    few = [row | {"group": f"g{i % 2}"} for i, row in enumerate(rows) if i % 8 < 3]
+    card = model_card(
+        flow,
+        description,
+        few,
+        num_parameters=1,
+        num_rejected=0,
+        origin="trained here",
+        test_was_searched=False,
+        judged_on_holdout=False,
+    )
+    assert "24 labelled clips in 2 groups" in card and " to 0." not in card
+    assert "Macro F1 over the 3 of 8 classes that have labelled clips." in card
+    right = accuracy_score([r["label"] for r in few], [r["predicted"] for r in few])
+    assert f"| accuracy | {right:.3f} undecided (2 groups) |" in card
+    assert "| Other | 0 | no clips |" in card
+
+
 def test_a_card_does_not_call_test_unseen_that_was_searched(flow, description):
     card = model_card(
         flow,

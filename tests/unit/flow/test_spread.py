@@ -131,21 +131,43 @@ def test_seeds_that_agree_leave_the_interval_as_wide_as_one_of_them(tmp_path):
     assert thrice == pytest.approx(once)
 
 
+def contenders(folder: Path, sides: dict[str, list[dict]]) -> list[Contender]:
+    """A run of one seed per side that has these rows."""
+    found = []
+    for name, rows in sides.items():
+        run = TrainingRun(folder / name)
+        run.predictions.replace(rows)
+        (folder / name / "history.json").write_text(json.dumps({"best_epoch": 0}))
+        found.append(Contender(name, 0, None, run))
+    return found
+
+
+def test_two_groups_of_test_clips_decide_no_contest(tmp_path):
+    """Two trainings that differ by chance alone, as two seeds of a recipe do."""
+    sides = {
+        name: [row | {"group": f"g{i % 2}"} for i, row in enumerate(made_up_rows(seed))]
+        for seed, name in enumerate(("tuned", "recipe"))
+    }
+    found = contest(contenders(tmp_path, sides), num_bootstrap=200, seed=0)
+    assert found["macro_f1_rule"] == "macro F1 over all 8 classes"
+    for metrics in found["scores"].values():
+        for row in metrics.values():
+            gap = row["difference"]
+            assert gap["low"] is gap["high"] is gap["p_value"] is None and gap["num_groups"] == 2
+            assert row["tuned"]["low"] is row["recipe"]["low"] is None
+
+
 def test_a_clip_that_one_run_rejected_is_in_no_score_of_a_contest(tmp_path):
-    runs = {}
-    for seed, name in enumerate(("tuned", "recipe")):
-        runs[name] = TrainingRun(tmp_path / name)
-        runs[name].predictions.replace(made_up_rows(seed))
-        history = {"best_epoch": 0}
-        (tmp_path / name / "history.json").write_text(json.dumps(history))
+    sides = {name: made_up_rows(seed) for seed, name in enumerate(("tuned", "recipe"))}
+    both = contenders(tmp_path, sides)
+    runs = {contender.side: contender.run for contender in both}
     rows = runs["tuned"].predictions.read().to_pylist()
     lost = next(row for row in rows if row["split"] == "test" and row["label"])
     runs["tuned"].predictions.replace([row for row in rows if row is not lost])
     why = NotFiniteError("not_finite: logits of 1 of 1 ticks")
     ids = {"clip_id": lost["clip_id"], "model_name": "tuned", "model_version": "0"}
     runs["tuned"].rejects.replace([rejected_row(why, **ids)])
-    contenders = [Contender(name, 0, None, run) for name, run in runs.items()]
-    found = contest(contenders, num_bootstrap=200, seed=0)
+    found = contest(both, num_bootstrap=200, seed=0)
     assert list(found["rejected"]) == [lost["clip_id"]]
     for name, run in runs.items():
         left = [
