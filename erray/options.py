@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 
 ConfigT = TypeVar("ConfigT")
 
@@ -42,7 +42,7 @@ def parse_options(
     if unknown:
         raise UserError(
             f"{owner} has no option {', '.join(map(repr, unknown))}; "
-            f"valid options: {', '.join(valid) or 'none'}"
+            f"valid options: {', '.join(valid) or 'none'}{did_you_mean(unknown[0], valid)}"
         )
     try:
         # through JSON because pydantic's strict mode takes lists for tuples only there

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from erray.config import Transcribe, fingerprint
 from erray.corpora.media_root import resolve_media
-from erray.errors import MediaError
+from erray.errors import MediaError, UserError
 from erray.media import Decoder, Waveform
 from erray.records import Clip, Word
 from erray.speech import Recognition, WhisperConfig, WhisperRecogniser, timed_words
-from erray.speech.whisper import NOTHING_SAID, RATE_HZ
+from erray.speech.whisper import NOTHING_SAID, RATE_HZ, require_package
 from erray.store import Table, row_key
 
 
@@ -42,6 +42,21 @@ def make_recogniser(settings: Transcribe) -> WhisperRecogniser:
     return WhisperRecogniser(
         WhisperConfig(settings.model, settings.language, settings.beam_size, settings.device)
     )
+
+
+def require_recogniser(settings: Transcribe) -> None:
+    """See that speech can be recognised here, without loading the model.
+
+    Raises:
+        UserError: the section names no model, it is not on this machine, or the extra is missing.
+    """
+    if settings.model is None:
+        raise UserError(
+            "transcribe.model is not set: name a model of faster-whisper, "
+            "-o transcribe.model=Systran/faster-whisper-small, or its folder"
+        )
+    recogniser_fingerprint(make_recogniser(settings))
+    require_package()
 
 
 def recogniser_fingerprint(recogniser: WhisperRecogniser) -> str:

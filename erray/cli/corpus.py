@@ -37,11 +37,20 @@ def check(
     """Say what is wrong with a corpus. Exit code 2 where an extraction would refuse it."""
     from erray.corpora.check import check_corpus
     from erray.corpora.findings import ERROR
+    from erray.corpora.purpose import check_purpose
     from erray.flow.corpus import recipe_corpus
+    from erray.flow.preflight import wordless_streams
 
     loaded, folder = resolve(recipe, override, out)
     found = recipe_corpus(loaded, folder)
     findings = check_corpus(loaded.corpus, found)
+    findings += check_purpose(
+        found.clips,
+        training=None,
+        predicted=loaded.predict.split,
+        text=wordless_streams(loaded),
+    )
+    findings.sort(key=lambda finding: finding.level != ERROR)
     _show(found, findings)
     if as_json:
         print_json(_result(found, findings))

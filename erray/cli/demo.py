@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from erray.cli.display import print_json, say
-from erray.cli.options import DryRunOption, JsonOption, OverrideOption, open_flow, show_plan
+from erray.cli.options import (
+    DryRunOption,
+    JsonOption,
+    OverrideOption,
+    open_flow,
+    require_fit,
+    show_plan,
+)
 from erray.cli.steps import PIPELINE, show_end, show_step
 from erray.config import load_recipe, with_settings
 from erray.run_record import erray_home
@@ -38,10 +45,11 @@ def demo(
     from erray.demo.corpus import build_demo_corpus
     from erray.flow.pipeline import run_pipeline
 
-    with open_flow(loaded, folder, home) as flow:
+    with open_flow(loaded, folder, PIPELINE, home=home) as flow:
         say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
         with flow.record.time("corpus"):
             build_demo_corpus(Path(loaded.corpus.root), seed=loaded.seed)
+        require_fit(flow, PIPELINE)
         metrics = run_pipeline(flow, on_step=show_step)
         show_end(flow)
     if as_json:

@@ -45,8 +45,9 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), soft_wrap=True, markup=False)
+        for line in str(error).splitlines():
+            console.print("[bold red]error:[/] ", end="")
+            console.print(line, soft_wrap=True, markup=False)
         sys.exit(2)
 
 

@@ -5,8 +5,9 @@ The command imports torch, Ray and MLflow where a step needs them: ``--help`` wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from erray.credentials import masked
 from erray.run_record import erray_home
 
 if TYPE_CHECKING:
+    from erray.corpora import CorpusClips
     from erray.flow.context import Flow
     from erray.plan import Plan
 
@@ -54,19 +56,42 @@ def resolve(recipe: str, overrides: list[str] | None, out: Path | None) -> tuple
 
 
 @contextmanager
-def open_flow(recipe: Recipe, out: Path, home: Path | None = None) -> Iterator[Flow]:
-    """Yield the run in ``out`` with a live display of extractions; nobody else writes to it then.
+def open_flow(
+    recipe: Recipe,
+    out: Path,
+    steps: Collection[str],
+    *,
+    home: Path | None = None,
+) -> Iterator[Flow]:
+    """Yield the run in ``out`` with a live display; nobody else writes to it then.
+
+    Before that all that ``steps`` will make of the recipe is made without data.
 
     Raises:
-        UserError: another process writes to it now.
+        UserError: what is wrong with the recipe, a line each; another process writes to the folder.
     """
-    from erray.flow.context import Flow
+    from erray.flow.preflight import refuse_mistakes
+
+    refuse_mistakes(recipe, steps)
+    from erray.flow.context import Flow  # with Ray, seconds later
     from erray.store import hold
 
     with extraction_display() as progress:
         flow = Flow(recipe, out, home or erray_home(), progress, say_plainly)
         with hold(out):
             yield flow
+
+
+def require_fit(flow: Flow, steps: Collection[str]) -> None:
+    """See that the corpus has what ``steps`` want of it, and say what is odd.
+
+    Raises:
+        UserError: what cannot work, a line each.
+    """
+    from erray.flow.preflight import USING_CLIPS, refuse_unfit
+
+    if USING_CLIPS & set(steps):
+        refuse_unfit(flow.recipe, flow.corpus, steps, say=flow.say)
 
 
 def show_plan(
@@ -82,11 +107,18 @@ def show_plan(
 
     ``corpus_to_come``: the corpus may not be there yet, and is then not counted.
     """
+    from erray.flow.corpus import recipe_corpus
+    from erray.flow.preflight import refuse_mistakes, refuse_unfit
     from erray.plan import Plan
 
-    plan = Plan(recipe)
-    missing = corpus_to_come and not Path(recipe.corpus.root or "?").is_dir()
-    counts, holdout = ({}, "") if missing else _pending(plan, out, retry=retry)
+    refuse_mistakes(recipe, steps)
+    plan, findings = Plan(recipe), []
+    counts: dict[str, dict[str, int]] = {}
+    holdout = ""
+    if not corpus_to_come or Path(recipe.corpus.root or "?").is_dir():
+        corpus = recipe_corpus(recipe, out, touch=False)
+        findings = refuse_unfit(recipe, corpus, steps, say=say_plainly)
+        counts, holdout = _pending(plan, corpus, out, retry=retry)
     description: dict[str, Any] = {
         "recipe": masked(recipe.model_dump(mode="json")),
         "out": str(out),
@@ -96,6 +128,7 @@ def show_plan(
             name: {"fingerprint": print_, **counts.get(name, {})}
             for name, print_ in plan.fingerprints.items()
         },
+        "findings": [asdict(finding) for finding in findings],
     }
     if as_json:
         print_json(description)
@@ -104,18 +137,18 @@ def show_plan(
     say("[dim]dry run: nothing was touched")
 
 
-def _pending(plan: Plan, out: Path, *, retry: bool) -> tuple[dict[str, dict[str, int]], str]:
+def _pending(
+    plan: Plan, corpus: CorpusClips, out: Path, *, retry: bool
+) -> tuple[dict[str, dict[str, int]], str]:
     """Clips wanted and pending by stage, and what of val is set apart.
 
     What one stage rejected is not wanted of the next.
     """
-    from erray.flow.corpus import recipe_corpus
     from erray.media import limits_print
     from erray.plan import TRACKS, pending
     from erray.records import REJECTED
     from erray.store import RunFolder
 
-    corpus = recipe_corpus(plan.recipe, out, touch=False)
     clips = corpus.clips
     status, limits = RunFolder.of(plan.recipe, out).status, limits_print(plan.limits)
     counts = {}

@@ -16,6 +16,7 @@ from erray.cli.options import (
     OutOption,
     OverrideOption,
     open_flow,
+    require_fit,
     resolve,
     show_plan,
 )
@@ -77,7 +78,8 @@ def predict(
         return
     from erray.flow.predict import predict_step
 
-    with open_flow(loaded, folder) as flow:
+    with open_flow(loaded, folder, ["predict"]) as flow:
+        require_fit(flow, ["predict"])
         result = predict_step(flow)
     show_prediction(result)
     if as_json:
@@ -103,8 +105,9 @@ def _predict_media(
     if dry_run:
         _show_media_plan(loaded, folder, files, model_uri, as_json=as_json)
         return
-    with open_flow(with_manifest(loaded, folder), folder) as flow:
+    with open_flow(with_manifest(loaded, folder), folder, ["predict"]) as flow:
         files.write_manifest(folder / MANIFEST)
+        require_fit(flow, ["predict"])
         result = predict_video_step(flow, model_uri, with_video=annotate)
     show_videos(result)
     if as_json:
@@ -133,8 +136,10 @@ def _recipe_and_model(
 def _show_media_plan(
     recipe: Recipe, out: Path, files: MediaFiles, model_uri: str, *, as_json: bool
 ) -> None:
+    from erray.flow.preflight import refuse_mistakes
     from erray.plan import Plan
 
+    refuse_mistakes(recipe, ["predict"])
     description: dict[str, Any] = {
         "recipe": masked(recipe.model_dump(mode="json")),
         "out": str(out),

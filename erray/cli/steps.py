@@ -16,6 +16,7 @@ from erray.cli.options import (
     OverrideOption,
     RecipeOption,
     open_flow,
+    require_fit,
     resolve,
     show_plan,
 )
@@ -124,11 +125,12 @@ def run_step(
     name: str, step: Step, show: Show, recipe: Recipe, out: Path, as_json: bool, dry_run: bool
 ) -> None:
     """Run one step of a recipe, or show its plan; print its result."""
+    steps = list(PIPELINE) if name == "pipeline" else [name]
     if dry_run:
-        steps = list(PIPELINE) if name == "pipeline" else [name]
         show_plan(recipe, out, steps, as_json=as_json)
         return
-    with open_flow(recipe, out) as flow:
+    with open_flow(recipe, out, steps) as flow:
+        require_fit(flow, steps)
         result = step(flow)
     show(result)
     if as_json:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from erray.config.recipe import Recipe
 from erray.config.section import Section
 from erray.credentials import has_unencoded_credentials, without_credentials
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 
 RECIPES = "erray.recipes"
 
@@ -54,8 +54,7 @@ def parse_recipe(
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_explain(e) for e in error.errors())
-        raise UserError(f"{source}: {problems}") from None
+        raise UserError("\n".join(f"{source}: {_explain(e)}" for e in error.errors())) from None
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -96,7 +95,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
         if name_or_file not in recipe_names():
             raise UserError(
                 f"no recipe named {name_or_file!r}; expected a .yaml file or one of: "
-                f"{', '.join(recipe_names())}"
+                f"{', '.join(recipe_names())}{did_you_mean(name_or_file, recipe_names())}"
             )
         text = (resources.files(RECIPES) / f"{name_or_file}.yaml").read_text(encoding="utf-8")
         default_name = name_or_file
@@ -148,9 +147,13 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, *, source: str) -> N
 def _explain(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {where}; valid keys here: {', '.join(_valid_keys(error['loc']))}"
+        valid = _valid_keys(error["loc"])
+        nearest = did_you_mean(str(error["loc"][-1]), valid)
+        return f"unknown key {where}; valid keys here: {', '.join(valid)}{nearest}"
     message = error["msg"].removeprefix("Value error, ")
     found = "" if error["type"] == "value_error" else f", found {_shown(error['input'])}"
+    if error["type"] == "literal_error":
+        found += did_you_mean(str(error["input"]), re.findall("'([^']+)'", message))
     return f"{where}: {message}{found}" if where else f"{message}{found}"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from erray.errors import UserError
 from erray.records import Clip
@@ -51,6 +50,8 @@ def _fold_of(clips: Sequence[Clip], num_folds: int) -> np.ndarray:
             f"{num_folds} folds, found {num_groups} groups and at most {most} clips: lower "
             f"corpus.num_folds"
         )
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - seconds, for few
+
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=_SEED)
     fold_N = np.full(len(clips), -1)
     with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from erray.encoders.prosody import ProsodyEncoder
 from erray.encoders.sentence import SentenceEncoder
 from erray.encoders.vggish import VggishEncoder
 from erray.encoders.wav2vec2 import Wav2vec2Encoder
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 from erray.options import parse_options
 
 ENCODERS: dict[str, type] = {
@@ -38,6 +38,9 @@ def make_encoder(name: str, options: dict[str, Any]) -> Any:
         UserError: an unknown encoder or option, a wrong type, or a value that the config refuses.
     """
     if name not in ENCODERS:
-        raise UserError(f"expected an encoder of {', '.join(ENCODERS)}, found {name!r}")
+        raise UserError(
+            f"expected an encoder of {', '.join(ENCODERS)}, found {name!r}"
+            f"{did_you_mean(name, ENCODERS)}"
+        )
     encoder: Any = ENCODERS[name]
     return encoder(parse_options(encoder.config_type, options, owner=f"encoder {name}"))

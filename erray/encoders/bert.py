@@ -72,7 +72,12 @@ class BertEncoder:
 
     @property
     def width(self) -> int:
-        """Values per tick."""
+        """Values per tick.
+
+        Raises:
+            UserError: more layers than the model has.
+        """
+        self._layers  # noqa: B018 - a number that is wrong must not wait for the first clip
         return self._model.width
 
     def __call__(self, batch: list[TextSample]) -> list[Stream]:

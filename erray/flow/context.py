@@ -30,8 +30,9 @@ from erray.store import RunFolder, hold
 from erray.training.arrays import FeatureArrays
 from erray.training.events import NoTrainingProgress, TrainingProgress
 from erray.training.ingest import build_arrays
-from erray.training.job import TrainJob
+from erray.training.job import TrainJob, model_over
 from erray.training.runs import TrainingRun
+from erray.tuning.events import OnTrial, tell_nobody
 
 FUSION, TUNED = "fusion", "tuned"
 STUDY_FILE = "study.json"
@@ -50,6 +51,7 @@ class Flow:
         home: absolute folder of the tracking store.
         progress: told how far an extraction is.
         training: told how far trainings are, epoch by epoch.
+        on_trial: told how far a search is, likewise.
         say: told what a person should know, a line each time.
     """
 
@@ -59,6 +61,7 @@ class Flow:
     progress: Progress = field(default_factory=NoProgress)
     say: Callable[[str], None] = say_nothing
     training: TrainingProgress = field(default_factory=NoTrainingProgress)
+    on_trial: OnTrial = tell_nobody
 
     def __post_init__(self) -> None:
         if not self.recipe.streams:
@@ -119,21 +122,12 @@ class Flow:
     def job(self, streams: Sequence[str] | None = None) -> TrainJob:
         """The recipe's training run over ``streams`` (None: all of the recipe)."""
         names = list(self.recipe.streams) if streams is None else list(streams)
-        model = self.recipe.model
-        leader = model.options.get("leader")
-        if leader is not None and leader not in names:
-            # a subset without the recipe's leader is led by its own first stream
-            model = model.model_copy(update={"options": model.options | {"leader": names[0]}})
-        channels = model.options.get("channels")
-        if channels:
-            kept = {name: value for name, value in channels.items() if name in names}
-            model = model.model_copy(update={"options": model.options | {"channels": kept}})
         return TrainJob(
             train=self.arrays("train"),
             val=self.arrays("val"),
             streams={name: self.plan.widths[name] for name in names},
             num_classes=len(self.labels),
-            model=model,
+            model=model_over(self.recipe.model, names, all_streams=self.recipe.streams),
             settings=self.recipe.train,
             seed=self.recipe.seed,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from erray.corpora.findings import WARNING, refuse_errors
+from erray.corpora.findings import refuse_errors
 from erray.extraction import Extracted, Extractor
 from erray.flow.context import Flow
 
@@ -13,9 +13,6 @@ from erray.flow.context import Flow
 def extract_step(flow: Flow, *, retry: bool = False) -> dict[str, Any]:
     """Bring the tables up to date; return counts of clips and what was computed."""
     with flow.record.time("extract"):
-        for finding in flow.findings:
-            if finding.level == WARNING:
-                flow.say(f"{finding.level}: {finding.line()}")
         extracted = checked_extraction(flow, retry=retry)
     counts = {name: getattr(extracted, name) for name in ("wanted", "done", "rejected")}
     flow.record.update(clips=counts)

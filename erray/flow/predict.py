@@ -9,6 +9,7 @@ from typing import Any
 from erray.errors import UserError
 from erray.flow.context import Flow
 from erray.flow.extract import checked_extraction
+from erray.flow.preflight import submission_list
 from erray.predictions import Predictions, predict_clips
 from erray.submission import write_submission
 from erray.timelines import write_timelines
@@ -54,7 +55,7 @@ def predict_step(flow: Flow) -> dict[str, Any]:
         if settings.timelines:
             result["timelines"] = write_all_timelines(flow, predictions)
         if settings.frame_list is not None:
-            result["submission"] = _submit(flow, predictions, rejected, settings.frame_list)
+            result["submission"] = _submit(flow, predictions, rejected)
             flow.registry.log_file(parent, Path(result["submission"]["path"]))
     return result
 
@@ -72,19 +73,9 @@ def _rejected(flow: Flow, predictions: Predictions) -> dict[str, str]:
     return {row["clip_id"]: row["reason"] for row in rows} | predictions.rejected
 
 
-def _submit(
-    flow: Flow, predictions: Predictions, rejected: dict[str, str], listed: str
-) -> dict[str, Any]:
+def _submit(flow: Flow, predictions: Predictions, rejected: dict[str, str]) -> dict[str, Any]:
     settings = flow.recipe.predict
-    path, frame_list = flow.out / "submission.csv", Path(flow.recipe.corpus.root) / listed
-    if not frame_list.is_file():
-        raise UserError(f"no frame list at {frame_list}: set predict.frame_list")
-    if flow.recipe.corpus.clock_hz is not None:
-        raise UserError(
-            f"a submission needs a class per frame, corpus.clock_hz is "
-            f"{flow.recipe.corpus.clock_hz:g}: predict with a model of the frames' own times, "
-            f"or leave predict.frame_list out"
-        )
+    path, frame_list = flow.out / "submission.csv", submission_list(flow.recipe)
     timelines = predictions.timelines(settings.smoothing)
     submitted = write_submission(
         path,

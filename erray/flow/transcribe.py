@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from erray.errors import UserError
 from erray.flow.context import Flow
 from erray.flow.corpus import unheard_corpus
 from erray.media import Decoder
 from erray.store import hold
-from erray.transcription import make_recogniser, recogniser_fingerprint, transcribe
+from erray.transcription import (
+    make_recogniser,
+    recogniser_fingerprint,
+    require_recogniser,
+    transcribe,
+)
 
 _SAY_EVERY_CLIPS = 100
 
@@ -23,11 +27,7 @@ def transcribe_step(flow: Flow) -> dict[str, Any]:
             another process writes to the tables.
     """
     settings = flow.recipe.transcribe
-    if settings.model is None:
-        raise UserError(
-            "transcribe.model is not set: name a model of faster-whisper, "
-            "-o transcribe.model=Systran/faster-whisper-small, or its folder"
-        )
+    require_recogniser(settings)
     recogniser = make_recogniser(settings)
 
     def on_clip(through: int, total: int) -> None:

@@ -22,10 +22,10 @@ from erray.tuning import (
     INTERRUPTED,
     Study,
     at_full_length,
-    search,
     trial_job,
     trial_recipe,
 )
+from erray.tuning.search import search
 
 _TRACKED = "tracked.json"
 
@@ -43,7 +43,7 @@ def tune_step(flow: Flow) -> dict[str, Any]:
     with flow.step("tune") as parent:
         jobs = [part.job() for part in fold_flows(flow, flow.recipe.tune.folds).values()]
         with ray_session():
-            study = search(flow.recipe, jobs, folder)
+            study = search(flow.recipe, jobs, folder, on_trial=flow.on_trial)
             contenders = _contenders(flow, study)
             _train(flow, contenders, parent)
         against = contest(

@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 from erray.models.can import CAN
 from erray.models.concat import Concat
 from erray.models.fusion import FusionModel
@@ -52,7 +52,10 @@ def make_model(
         UserError: an unknown model, an unknown or wrong option, no stream, a stream that cannot be.
     """
     if name not in MODELS:
-        raise UserError(f"no model named {name!r}; expected one of: {', '.join(sorted(MODELS))}")
+        raise UserError(
+            f"no model named {name!r}; expected one of: {', '.join(sorted(MODELS))}"
+            f"{did_you_mean(name, MODELS)}"
+        )
     if not streams:
         raise UserError(f"model {name} needs at least one stream, found none")
     for stream, width in streams.items():

@@ -74,15 +74,7 @@ def read_other(folder: str, *, this: str, without: Collection[str] = ()) -> Othe
     Raises:
         UserError: neither is there, it is ``this``, or it predicts no labelled test clip.
     """
-    folder = folder.rstrip("/")
-    main = (RunRecord.load(folder).model or {}).get("run", FUSION)
-    places = [f"{folder}/training/{name}" for name in dict.fromkeys((main, FUSION))]
-    place = next((p for p in (*places, folder) if exists(f"{p}/history.json")), None)
-    if place is None:
-        raise UserError(
-            f"no finished training run in {folder} to compare with: expected history.json and "
-            f"predictions there, or in training/{FUSION} below it"
-        )
+    place = training_folder(folder)
     if os.path.realpath(place) == os.path.realpath(this):
         raise UserError(f"{place} is the run of this page: give another one to compare with")
     rows = Table(f"{place}/predictions", PREDICTION_SCHEMA).read(where={"split": "test"})
@@ -93,6 +85,24 @@ def read_other(folder: str, *, this: str, without: Collection[str] = ()) -> Othe
         raise UserError(f"{place} predicts no labelled test clip: nothing to compare with")
     rejects = Table(f"{place}/rejects", STATUS_SCHEMA).read(columns=["clip_id"])
     return OtherRun(place, clips, frozenset(rejects["clip_id"].to_pylist()))
+
+
+def training_folder(folder: str) -> str:
+    """Return the folder of the training run that ``folder`` is, or that a whole run is about.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = folder.rstrip("/")
+    main = (RunRecord.load(folder).model or {}).get("run", FUSION)
+    places = [f"{folder}/training/{name}" for name in dict.fromkeys((main, FUSION))]
+    place = next((p for p in (*places, folder) if exists(f"{p}/history.json")), None)
+    if place is None:
+        raise UserError(
+            f"no finished training run in {folder} to compare with: expected history.json and "
+            f"predictions there, or in training/{FUSION} below it"
+        )
+    return place
 
 
 def make_versus(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,7 @@ class WhisperRecogniser:
         try:
             from faster_whisper import WhisperModel  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
-            raise UserError(
-                "speech recognition needs a package that is not installed (faster-whisper): "
-                "install erray[asr]"
-            ) from None
+            raise _no_package() from None
         try:
             model = WhisperModel(
                 str(folder), device=self.config.device or "auto", local_files_only=True
@@ -138,3 +136,20 @@ class WhisperRecogniser:
                 f"({', '.join(known)}), found {language!r}"
             )
         return model
+
+
+def require_package() -> None:
+    """See that the extra is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if find_spec("faster_whisper") is None:
+        raise _no_package()
+
+
+def _no_package() -> UserError:
+    return UserError(
+        "speech recognition needs a package that is not installed (faster-whisper): "
+        "install erray[asr]"
+    )

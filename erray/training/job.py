@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,3 +107,18 @@ class TrainJob:
             mean_D, std_D = self.train.normaliser(name, clips=clips)
             model.fit_normaliser(name, torch.from_numpy(mean_D), torch.from_numpy(std_D))
         return model
+
+
+def model_over(model: Model, streams: Sequence[str], *, all_streams: Collection[str]) -> Model:
+    """The model of a recipe with ``all_streams`` over some of them.
+
+    A subset without the recipe's leader is led by its own first stream, and options of the streams
+    that it lacks are left out. A name that is none of the recipe's streams stays, to be refused.
+    """
+    others = set(all_streams) - set(streams)
+    options = dict(model.options)
+    if options.get("leader") in others:
+        options["leader"] = streams[0]
+    if isinstance(options.get("channels"), dict):
+        options["channels"] = {k: v for k, v in options["channels"].items() if k not in others}
+    return model.model_copy(update={"options": options})

@@ -28,6 +28,7 @@ from erray.training.step import Stepper
 from erray.training.validation import rule_key, selection_key, val_scores
 from erray.training.warmup import run_schedule
 from erray.training.workers import Workers
+from erray.windows import UNLABELLED
 
 
 @dataclass
@@ -47,10 +48,12 @@ class TrainingLoop:
         device: where this worker computes.
 
     Raises:
-        UserError: an option that does not fit the job or this machine.
+        UserError: an option that does not fit the job or this machine; no labels to train on, or
+            to choose the epoch by.
     """
 
     def __init__(self, job: TrainJob, *, device: torch.device | str = "cpu") -> None:
+        _require_labels(job)
         self.job, self.device = job, torch.device(device)
         self.workers = Workers.connected()
         settings = job.settings
@@ -189,3 +192,16 @@ class TrainingLoop:
                     k: v.detach().cpu().clone() for k, v in self.scored_model.state_dict().items()
                 }
                 best.epoch, best.metric, best.weights = self.epoch, metric, weights
+
+
+def _require_labels(job: TrainJob) -> None:
+    for name, split, clips in (
+        ("train", job.train, job.train_clips),
+        ("val", job.val, job.val_clips),
+    ):
+        if all(split.clips[i].label == UNLABELLED for i in clips):
+            raise UserError(
+                f"expected labelled clips in split {name}, found {len(clips)} clips with features, "
+                f"none of them with a label: `erray corpus check` says what the corpus has, "
+                f"tables/rejects which clips could not be used"
+            )

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 from erray.options import parse_options
 
 
@@ -217,7 +217,10 @@ def make_schedule(name: str, lr: float, options: Mapping[str, Any]) -> Schedule:
         UserError: an unknown schedule, an unknown option (valid ones listed) or a wrong value.
     """
     if name not in SCHEDULES:
-        raise UserError(f"no schedule named {name!r}; expected one of: {', '.join(SCHEDULES)}")
+        raise UserError(
+            f"no schedule named {name!r}; expected one of: {', '.join(SCHEDULES)}"
+            f"{did_you_mean(name, SCHEDULES)}"
+        )
     owner = f"schedule {name}"
     return parse_options(SCHEDULES[name], options, owner=owner, given={"base_lr": lr})
 

@@ -15,8 +15,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from erray.errors import UserError
+from erray.tuning.events import RUNNING, OnTrial, TrialNews, tell_nobody
 from erray.tuning.halving import Halving, RungPruner
 from erray.tuning.sampling import AGAIN, RANDOM, SamplerName, make_samplers, num_startup
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+"""How a trial ends that is not interrupted."""
 
 SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
 SAMPLER = "sampler"
@@ -48,6 +52,7 @@ class Ledger:
         halving: None: every trial has all its epochs.
         sampler: who draws settings; with ``tpe``, chance draws the first ones.
         max_concurrent: trials at a time; with several, the sampler takes running ones for bad.
+        on_trial: told of every epoch and of every end of a trial.
     """
 
     def __init__(
@@ -61,9 +66,10 @@ class Ledger:
         max_concurrent: int,
         sampler: SamplerName,
         seed: int,
+        on_trial: OnTrial = tell_nobody,
     ) -> None:
         self.study, self.num_trials, self.epochs = study, num_trials, epochs
-        self._suggest = suggest
+        self._suggest, self._on_trial = suggest, on_trial
         self._running: dict[int, Running] = {}
         study.pruner = optuna.pruners.NopPruner() if halving is None else RungPruner(halving)
         self._settle_stale()
@@ -113,6 +119,7 @@ class Ledger:
         running.seconds += seconds
         epoch = len(running.curve)
         running.trial.report(value, epoch)
+        self._tell(running, RUNNING)
         # a trial with all its epochs is complete, whatever a rung there would say
         return epoch < self.epochs and running.trial.should_prune()
 
@@ -121,14 +128,37 @@ class Ledger:
         running = self._end(number)
         if len(running.curve) < self.epochs:
             self.study.tell(running.trial, state=TrialState.PRUNED)
+            self._tell(running, PRUNED)
         else:
             self.study.tell(running.trial, max(running.curve))
+            self._tell(running, COMPLETE)
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial as failed."""
         running = self._end(number)
         running.trial.set_user_attr(REASON, reason)
         self.study.tell(running.trial, state=TrialState.FAIL)
+        self._tell(running, FAILED, reason)
+
+    def _tell(self, running: Running, state: str, reason: str | None = None) -> None:
+        found = [trial for trial in self.trials if INTERRUPTED not in trial.user_attrs]
+        complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
+        best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        self._on_trial(
+            TrialNews(
+                number=running.trial.number,
+                state=state,
+                epochs=len(running.curve),
+                num_epochs=self.epochs,
+                value=max(running.curve, default=None),
+                seconds=running.seconds,
+                num_ended=sum(trial.state.is_finished() for trial in found),
+                num_trials=self.num_trials,
+                best=None if best is None else best.value,
+                best_number=None if best is None else best.number,
+                reason=reason,
+            )
+        )
 
     def _next_sampler(self) -> SamplerName:
         """Chance, until as many trials as TPE starts from have a value or will have one."""

@@ -15,6 +15,7 @@ from erray.training.job import TrainJob
 from erray.training.validation import selection_key
 from erray.tuning import branches
 from erray.tuning.driver import Slots, run_trials
+from erray.tuning.events import OnTrial, tell_nobody
 from erray.tuning.halving import Halving
 from erray.tuning.ledger import Ledger
 from erray.tuning.length import trial_recipe
@@ -24,12 +25,15 @@ from erray.tuning.study import Study, read_study
 from erray.tuning.trial import FoldTrial
 
 
-def search(recipe: Recipe, jobs: Sequence[TrainJob], folder: Path) -> Study:
+def search(
+    recipe: Recipe, jobs: Sequence[TrainJob], folder: Path, *, on_trial: OnTrial = tell_nobody
+) -> Study:
     """Run ``recipe.tune`` on the connected cluster; what is there of it already is gone on with.
 
     Args:
         jobs: what is trained where the space leaves the recipe as it is: one, or one per fold.
         folder: of the journal, and of what Ray Tune writes.
+        on_trial: told of every epoch and of every end of a trial.
 
     Raises:
         UserError: no such space, another search of this study runs, no trial is complete.
@@ -50,6 +54,7 @@ def search(recipe: Recipe, jobs: Sequence[TrainJob], folder: Path) -> Study:
             max_concurrent=settings.max_concurrent,
             sampler=settings.sampler,
             seed=recipe.seed,
+            on_trial=on_trial,
         )
         if ledger.num_counted < settings.num_trials:
             device = "cuda" if settings.gpus_per_trial > 0 else "cpu"

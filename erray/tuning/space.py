@@ -6,7 +6,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ import optuna
 
 import erray
 from erray.config import Recipe, with_settings
-from erray.errors import UserError
+from erray.errors import UserError, did_you_mean
 
 OWN = "space."
 """Prefix of parameters that are no recipe keys: the space makes settings of them itself."""
 
 _NAME = re.compile(r"[\w-]+")  # of a file in a folder: no separators, no dots
 _SEARCHED = ("model.", "train.")
+_FAULTS = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError)
+"""What code with a mistake raises."""
 _FIXED = ("train.epochs", "train.patience", "train.select.", "train.percent.val")
 """What makes trials comparable, or is the search's own."""
 
@@ -65,6 +69,17 @@ class Space:
         with_settings(recipe, settings)
         return settings
 
+    def draw(self, recipe: Recipe, *, seed: int) -> dict[str, Any]:
+        """Return what a trial would be trained with, of a random draw that nobody remembers.
+
+        Raises:
+            UserError: as :meth:`suggest` does, or the function itself fails.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+        with _own_code(self.file):
+            return self.suggest(study.ask(), recipe)
+
 
 def load_space(name_or_file: str) -> Space:
     """Load the function ``space`` of a file: by name, or any file by a path that ends in ``.py``.
@@ -80,7 +95,8 @@ def load_space(name_or_file: str) -> Space:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with _own_code(path):
+        spec.loader.exec_module(module)
     function = getattr(module, "space", None)
     num_arguments = len(inspect.signature(function).parameters) if callable(function) else 0
     if function is None or num_arguments not in (1, 2):
@@ -91,6 +107,20 @@ def load_space(name_or_file: str) -> Space:
 def space_names() -> list[str]:
     """Names of the spaces that can be loaded here: the working folder's and those of erray."""
     return sorted({path.stem for folder in _folders() for path in folder.glob("*.py")})
+
+
+@contextmanager
+def _own_code(path: Path) -> Iterator[None]:
+    """Turn what the code of a space's file raises into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except _FAULTS as error:
+        inner = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        number = error.lineno if isinstance(error, SyntaxError) else inner[-1].lineno
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path}, line {number}: {type(error).__name__}: {detail}") from None
 
 
 def _space_file(name_or_file: str) -> Path:
@@ -105,7 +135,8 @@ def _space_file(name_or_file: str) -> Path:
     for folder in _folders():
         if (folder / f"{name_or_file}.py").is_file():
             return folder / f"{name_or_file}.py"
-    raise UserError(f"no search space named {name_or_file!r}; {expected}")
+    nearest = did_you_mean(name_or_file, space_names())
+    raise UserError(f"no search space named {name_or_file!r}; {expected}{nearest}")
 
 
 def _folders() -> list[Path]:

@@ -24,6 +24,7 @@ from erray.credentials import without_credentials
 from erray.errors import UserError
 
 JOURNAL = "study.journal"
+_CONNECT_S = 10
 _LOGGER = logging.getLogger(__name__)
 Storage = JournalStorage | RDBStorage
 
@@ -84,10 +85,38 @@ def _cut_half_line(path: Path) -> None:
 @contextmanager
 def _database(url: str, name: str) -> Iterator[Storage]:
     shown = without_credentials(url)
+    with _refused(shown), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = RDBStorage(url)
+    # held by this connection alone: the server drops it with the driver, or at the end of the block
+    with storage.engine.connect() as connection:
+        connection.detach()  # else the pool would keep it open, and locked
+        lock = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
+        if not connection.execute(lock, {"key": int(name[:15], 16)}).scalar():
+            raise UserError(
+                f"another search drives the study {name} in {shown} now: wait for it to end"
+            )
+        connection.commit()
+        yield storage
+
+
+def require_storage(url: str) -> None:
+    """See that the database of ``tune.storage`` can be opened; nothing is made in it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    with _refused(without_credentials(url)):
+        engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
+        engine.connect().close()
+        engine.dispose()
+
+
+@contextmanager
+def _refused(shown: str) -> Iterator[None]:
+    """Turn what opening a database raises into one line; ``shown`` is its URL without password."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = RDBStorage(url)
+        yield
     except (ArgumentError, ImportError, SQLAlchemyError) as error:
         reason = without_credentials(" ".join(str(error).split()))[:200]
         raise UserError(
@@ -99,13 +128,3 @@ def _database(url: str, name: str) -> Iterator[Storage]:
             f"tune.storage {shown} cannot be read: expected a number as port, and @ and : of a "
             f"password percent-encoded"
         ) from None
-    # held by this connection alone: the server drops it with the driver, or at the end of the block
-    with storage.engine.connect() as connection:
-        connection.detach()  # else the pool would keep it open, and locked
-        lock = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
-        if not connection.execute(lock, {"key": int(name[:15], 16)}).scalar():
-            raise UserError(
-                f"another search drives the study {name} in {shown} now: wait for it to end"
-            )
-        connection.commit()
-        yield storage

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from erray.errors import UserError
-from erray.tuning.ledger import INTERRUPTED, REASON, SAMPLER, SECONDS, SETTINGS, Ledger
+from erray.tuning.ledger import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    PRUNED,
+    REASON,
+    SAMPLER,
+    SECONDS,
+    SETTINGS,
+    Ledger,
+)
 
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 MIN_FOR_IMPORTANCE = 6
 """Complete trials below which no importance is computed: fewer say nothing."""
 
@@ -125,6 +133,12 @@ def _no_importance(name: str, trials: Sequence[FrozenTrial]) -> str | None:
 
 
 def _shares(trials: Sequence[FrozenTrial], names: list[str], seed: int) -> dict[str, float]:
+    # seconds, and a space needs none of it
+    from optuna.importance import (  # noqa: PLC0415
+        FanovaImportanceEvaluator,
+        get_param_importances,
+    )
+
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     with warnings.catch_warnings():

@@ -28,8 +28,9 @@ from erray.config import Recipe
 from erray.errors import UserError
 from erray.ray_session import ray_session
 from erray.training.job import TrainJob
-from erray.tuning import Study, search
+from erray.tuning import Study
 from erray.tuning.ledger import INTERRUPTED, REASON
+from erray.tuning.search import search
 from erray.tuning.storage import JOURNAL
 from tests.faults.small_search import (
     NUM_TRIALS,
@@ -50,7 +51,7 @@ PASSWORD = f"{secrets.token_hex(12)}password"
 DRIVER = """
 import pickle, sys
 from erray.ray_session import ray_session
-from erray.tuning import search
+from erray.tuning.search import search
 arguments = pickle.load(sys.stdin.buffer)
 with ray_session(num_cpus=2):
     search(*arguments)

@@ -14,9 +14,9 @@ import pytest
 from erray.errors import UserError
 from erray.ray_session import ray_session
 from erray.training.batches import training_spans
-from erray.tuning import search
 from erray.tuning.driver import Slots, run_trials
 from erray.tuning.ledger import REASON
+from erray.tuning.search import search
 from erray.tuning.trial import Epoch
 from tests.faults.small_search import EPOCHS, FatalArrays, make_job, make_recipe
 from tests.unit.tuning.conftest import Open, open_ledger

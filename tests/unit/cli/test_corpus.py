@@ -21,14 +21,16 @@ def corpus(tmp_path, monkeypatch):
     for name, num_frames in (("a", 10), ("b", 20)):
         write_video(root / f"{name}.mp4", [40 * i for i in range(num_frames)])
     (root / "text.mp4").write_text("Not a film.\n")
-    write_manifest(root, "a,a.mp4,train", "b,b.mp4,val", "c,text.mp4,train", "d,[gone].mp4,train")
+    write_manifest(root, "a,a.mp4,train", "b,b.mp4,val", "c,text.mp4,test", "d,[gone].mp4,train")
     recipe = {"corpus": {"root": str(root)}, "streams": {"logmel": {}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     return tmp_path / "mine.yaml"
 
 
 def write_manifest(root, *lines):
-    (root / "manifest.csv").write_text("\n".join(("clip_id,media,split", *lines)) + "\n")
+    """Clips of train, val and test that are all labelled, each row without its label."""
+    rows = [f"{line},{CEXPR_8.names[0]}" for line in lines]
+    (root / "manifest.csv").write_text("\n".join(("clip_id,media,split,label", *rows)) + "\n")
 
 
 def call(*arguments):
@@ -47,9 +49,10 @@ def test_warnings_are_a_table_and_exit_code_0(corpus, capsys):
     found = capsys.readouterr()
     assert found.err == ""
     lines = found.out.splitlines()
-    assert lines[0] == "4 clips (train 3, val 1) of 4 groups"
+    assert lines[0] == "4 clips (train 2, val 1, test 1) of 4 groups"
     assert lines[1].startswith("3 of 4 media are there: ")
     assert [line.split()[:3] for line in lines if line.startswith("warning")] == [
+        ["warning", "class_not_in_train", "6"],
         ["warning", "no_media", "1"],
         ["warning", "unreadable", "1"],
     ]
@@ -65,21 +68,48 @@ def test_errors_are_exit_code_2_and_refuse_the_extraction(corpus, capsys):
     assert {f["code"]: (f["level"], f["count"]) for f in result["findings"]} == {
         "group_across_splits": ("error", 1),
         "file_across_splits": ("error", 1),
+        "class_not_in_train": ("warning", 6),
+        "no_labels_in_test": ("warning", 0),
     }
     assert call("extract", "-r", str(corpus)) == 2
-    line = capsys.readouterr().err
-    assert line.startswith("error: the corpus has errors: group_across_splits: 1 groups in several")
-    assert line.count("\n") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: corpus: group_across_splits: 1 groups in several")
+    assert lines[1].startswith("error: corpus: file_across_splits: 1 files") and len(lines) == 2
     assert check(corpus, "-o", "corpus.protocol=published") == 0
 
 
 def test_a_good_corpus_says_so_and_is_looked_at_once(corpus, capsys, tmp_path):
-    write_manifest(corpus.parent / "films", "a,a.mp4,train", "b,b.mp4,val")
+    rows = ["clip_id,media,split", "a,a.mp4,challenge", "b,b.mp4,challenge"]
+    (corpus.parent / "films" / "manifest.csv").write_text("\n".join(rows) + "\n")
     assert check(corpus, "--out", str(tmp_path / "run")) == 0
     *_, holdout, last = capsys.readouterr().out.splitlines()
     assert last == "nothing is wrong"
     assert holdout.startswith("holdout: nothing of val is set apart (0 labelled groups")
     assert (tmp_path / "run" / "cache" / "media.parquet").is_file()
+
+
+def test_splits_by_other_names_are_errors_here_and_before_anything_runs(corpus, capsys, tmp_path):
+    write_manifest(corpus.parent / "films", "a,a.mp4,Train", "b,b.mp4,validation")
+    assert check(corpus, "--json") == 2
+    levels = {f["code"]: f["level"] for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert levels["no_labels_in_train"] == levels["no_labels_in_val"] == "error"
+    assert levels["unused_split"] == levels["no_labels_in_test"] == "warning"
+    for options in (["--dry-run"], []):
+        out = tmp_path / "run"
+        assert call("pipeline", "-r", str(corpus), "--out", str(out), *options) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 2 and all(
+            line.startswith("error: corpus: no_labels_in_") for line in lines
+        )
+        assert "rename Train to train" in lines[0] and "rename validation to val" in lines[1]
+        assert not (out / "tables").exists()
+
+
+def test_words_that_nobody_knows_are_said_before_anything_runs(corpus, capsys):
+    options = ["-r", str(corpus), "-o", "streams={hash: {}, logmel: {}}"]
+    assert call("extract", *options, "--dry-run") == 0
+    err = capsys.readouterr().err
+    assert "warning: no_words: 4 of 4 clips have no words for hash" in err
 
 
 def test_left_out_clips_are_counted_with_their_reason(tmp_path, capsys):
@@ -149,7 +179,7 @@ def test_a_manifest_of_folders_is_written_once_and_passes_the_check(films, capsy
     (tmp_path / "films.yaml").write_text(yaml.safe_dump(recipe))
     assert call("corpus", "check", "-r", str(tmp_path / "films.yaml"), "--json") == 0
     codes = [finding["code"] for finding in json.loads(capsys.readouterr().out)["findings"]]
-    assert set(codes) <= {"class_not_in_train", "too_short", "same_content"}
+    assert set(codes) <= {"class_not_in_train", "too_short", "same_content", "no_labels_in_test"}
     assert call(*arguments) == 2
     assert "is there already" in capsys.readouterr().err
 

@@ -33,13 +33,14 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Two clips that are no media, and a recipe for them."""
+    """Three clips that are no media, and a recipe for them."""
     root = tmp_path / "corpus"
     root.mkdir()
-    (root / "manifest.csv").write_text("clip_id,media,split\na,a.mp4,train\nb,b.mp4,val\n")
-    for name in "ab":
+    rows = ["a,a.mp4,train,Anger", "b,b.mp4,val,Anger", "c,c.mp4,test,Anger"]
+    (root / "manifest.csv").write_text("\n".join(["clip_id,media,split,label", *rows]) + "\n")
+    for name in "abc":
         (root / f"{name}.mp4").write_text(f"not a video: {name}")
-    recipe = {"corpus": {"root": str(root)}, "streams": {"logmel": {}}}
+    recipe = {"corpus": {"root": str(root), "labels": "basic7"}, "streams": {"logmel": {}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     return tmp_path / "mine.yaml"
 
@@ -111,15 +112,15 @@ def test_an_unknown_option_is_exit_code_2(capsys):
 @pytest.mark.parametrize("command", STEPS)
 def test_a_dry_run_shows_the_plan_and_touches_nothing(command, capsys, corpus, empty_folder):
     before = sorted(corpus.parent.rglob("*"))
-    options = ["-r", str(corpus), "-o", "train.epochs=7", "--dry-run"]
+    options = ["-r", str(corpus), "-o", "train.epochs=7", "-o", "predict.split=test", "--dry-run"]
     assert call(command, *options, "--out", str(empty_folder / "out"), "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["recipe"]["train"]["epochs"] == 7 and plan["recipe"]["name"] == "mine"
     assert plan["out"] == str(empty_folder / "out")
     assert plan["steps"] == (list(PIPELINE) if command == "pipeline" else [command])
     assert {name: (s["wanted"], s["pending"]) for name, s in plan["stages"].items()} == {
-        "tracks": (2, 2),
-        "logmel": (2, 2),
+        "tracks": (3, 3),
+        "logmel": (3, 3),
     }
     assert call(command, *options) == 0
     text = capsys.readouterr().out
@@ -188,7 +189,7 @@ def test_help_waits_for_no_framework():
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["extract"], ["train"], ["report"], ["transcribe"]])
+@pytest.mark.parametrize("arguments", [["extract"], ["train"], ["report"], ["ablate"]])
 def test_a_run_that_another_process_writes_is_refused_in_one_line(corpus, capsys, arguments):
     out = corpus.parent / "run"
     with holder(out) as process:

@@ -75,6 +75,7 @@ def test_a_dry_run_over_media_names_files_recipe_and_model(capsys, film, empty_f
 
 def test_the_model_option_is_the_recipes_model(capsys, tmp_path, film):
     (film.parent / "manifest.csv").write_text("clip_id,media,split\na,one.mp4,challenge\n")
+    (film.parent / "challenge_frames.txt").write_text("a/00001.jpg\n")
     options = ["-r", "demo", "-o", f"corpus.root={film.parent}", "--model", "models:/m@best"]
     assert call(*options, "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["predict"]["model"] == "models:/m@best"

@@ -171,7 +171,7 @@ def tuned_flow(flow: Flow, job: TrainJob, monkeypatch: pytest.MonkeyPatch) -> Fl
         finish(flow, FUSION, job.fingerprint, 0.4)
         finish(flow, TUNED, replace(best, seed=0).fingerprint, 0.6)
 
-    monkeypatch.setattr(tune, "search", lambda *_: study)
+    monkeypatch.setattr(tune, "search", lambda *_, **__: study)
     monkeypatch.setattr(tune, "ray_session", nullcontext)
     monkeypatch.setattr(tune, "fold_flows", lambda flow, folds: {None: flow})
     monkeypatch.setattr(tune, "_train", train)

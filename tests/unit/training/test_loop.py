@@ -18,6 +18,7 @@ from erray.training.arrays import FeatureArrays
 from erray.training.bad_values import BadWindows
 from erray.training.loop import TrainingLoop
 from erray.training.runs import TrainingRun, train_in_process, usable_state
+from erray.windows import UNLABELLED
 
 WORKER = """
 import pickle, sys
@@ -339,3 +340,16 @@ def test_a_damaged_state_or_one_of_another_job_is_not_used(make_job, tmp_path):
     data = run.state.read_bytes()
     run.state.write_bytes(data[: len(data) // 2])
     assert usable_state(job, run.state) is None
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_labels_is_refused_in_one_line(make_job, split):
+    job = make_job(epochs=1)
+    arrays = FeatureArrays(getattr(job, split).folder)
+    for i, clip in enumerate(arrays.clips):
+        arrays.clips[i] = replace(clip, label=UNLABELLED)
+    message = (
+        f"labelled clips in split {split}, found {len(arrays.clips)} clips with features, none"
+    )
+    with pytest.raises(UserError, match=message):
+        TrainingLoop(replace(job, **{split: arrays}))
