@@ -7,18 +7,17 @@ val and has no way to open test.
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from erray.config import fingerprint
 from erray.errors import UserError
@@ -26,7 +25,8 @@ from erray.feature_rows import first_tick
 from erray.labels import LabelSet
 from erray.plan import TRACKS, Plan, done_clips
 from erray.records import Clip, tensor_from_columns
-from erray.store import RunFolder, ShardPlaces
+from erray.store import RunFolder, ShardPlaces, write_json
+from erray.training.array_file import ArrayFile
 from erray.training.arrays import ClipPlace, FeatureArrays
 from erray.windows import UNLABELLED
 
@@ -40,7 +40,7 @@ def build_arrays(
     """Write the arrays of ``split`` (clips that every stage has done) unless they are there.
 
     Raises:
-        UserError: no clip of the split has features.
+        UserError: no clip of the split has features; the disk is full, or cannot be written.
     """
     of_split = (clip for clip in clips if clip.split == split)
     ready = done_clips(plan, run, of_split, plan.modalities)
@@ -56,8 +56,30 @@ def build_arrays(
     folder = cache / f"{split}-{fingerprint([list(plan.modalities), labels.names, content])}"
     if not (folder / "index.json").is_file():
         num_views = plan.num_views if split == TRAIN else dict.fromkeys(plan.modalities, 1)
-        _publish(_write(folder, plan, run, ready, labels, num_views), folder)
+        with _unfinished(folder) as temporary:
+            _write(temporary, plan, run, ready, labels, num_views)
+            _publish(temporary, folder)
     return FeatureArrays(folder)
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder``, which is gone after the block if it still is there.
+
+    Raises:
+        UserError: the disk is full, or cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    except OSError as error:
+        raise UserError(
+            f"the arrays for training cannot be written to {folder.parent}: "
+            f"{error.strerror or error}; mend that and run again: what is extracted is kept"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(
@@ -67,12 +89,10 @@ def _write(
     clips: list[Clip],
     labels: LabelSet,
     num_views: Mapping[str, int],
-) -> Path:
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    temporary.mkdir(parents=True)
-    lengths = _write_times(temporary, plan, run, clips)
+) -> None:
+    lengths = _write_times(folder, plan, run, clips)
     for name in plan.modalities:
-        _write_stream(temporary, plan, run, name, clips, lengths, num_views[name])
+        _write_stream(folder, plan, run, name, clips, lengths, num_views[name])
     offsets = np.cumsum([0, *lengths]).tolist()
     places = [
         ClipPlace(
@@ -86,8 +106,7 @@ def _write(
         for clip, offset, length in zip(clips, offsets, lengths, strict=False)
     ]
     index = {"streams": list(plan.modalities), "clips": [asdict(place) for place in places]}
-    (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    return temporary
+    write_json(folder / "index.json", index)
 
 
 def _write_times(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip]) -> list[int]:
@@ -99,11 +118,10 @@ def _write_times(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip]) ->
             lengths[i] = len(times_s_T)
     assert all(lengths), "the clock of a clip that is done is missing"
     offsets = np.cumsum([0, *lengths])
-    times_s_N = open_memmap(folder / "times_s.npy", "w+", np.float64, (int(offsets[-1]),))
-    for key, times_s_T in _clocks(plan, run, places):
-        for i in places[key]:
-            times_s_N[offsets[i] : offsets[i + 1]] = times_s_T
-    times_s_N.flush()
+    with ArrayFile(folder / "times_s.npy", np.float64, (int(offsets[-1]),)) as times_s_N:
+        for key, times_s_T in _clocks(plan, run, places):
+            for i in places[key]:
+                times_s_N.write((int(offsets[i]),), times_s_T)
     return lengths
 
 
@@ -129,29 +147,33 @@ def _write_stream(
     places = _places(plan, name, clips)
     offsets = np.cumsum([0, *lengths])
     shape = (int(offsets[-1]), plan.widths[name])
-    views_ND = [open_memmap(folder / f"{name}.values.npy", "w+", np.float32, shape)]
-    if num_views > 1:
-        path = folder / f"{name}.more_views.npy"
-        views_ND.extend(open_memmap(path, "w+", np.float32, (num_views - 1, *shape)))
-    present_N = open_memmap(folder / f"{name}.present.npy", "w+", np.bool_, shape[:1])
     found: Counter[tuple[str, int]] = Counter()
-    for row in _feature_rows(plan, run, name, places):
-        view = row["view"] or 0  # rows of before there were views have none
-        if view >= num_views:
-            continue
-        values_TD = tensor_from_columns(row["values"], row["shape"], row["dtype"])
-        for i in places[row["key"]]:
-            start = offsets[i] + first_tick(row)
-            if start + len(values_TD) > offsets[i + 1]:
-                raise RuntimeError(f"stream {name!r} has another length than the clip's clock")
-            views_ND[view][start : start + len(values_TD)] = values_TD
-            present_N[start : start + len(values_TD)] = row["present"]
-        found[row["key"], view] += len(values_TD)
+    with ExitStack() as stack:
+
+        def new_file(part: str, dtype: DTypeLike, shape: tuple[int, ...]) -> ArrayFile:
+            return stack.enter_context(ArrayFile(folder / f"{name}.{part}.npy", dtype, shape))
+
+        values_ND = new_file("values", np.float32, shape)
+        present_N = new_file("present", np.bool_, shape[:1])
+        if num_views > 1:
+            more_VND = new_file("more_views", np.float32, (num_views - 1, *shape))
+        for row in _feature_rows(plan, run, name, places):
+            view = row["view"] or 0  # rows of before there were views have none
+            if view >= num_views:
+                continue
+            values_TD = tensor_from_columns(row["values"], row["shape"], row["dtype"])
+            for i in places[row["key"]]:
+                start = int(offsets[i]) + first_tick(row)
+                if start + len(values_TD) > offsets[i + 1]:
+                    raise RuntimeError(f"stream {name!r} has another length than the clip's clock")
+                if view:
+                    more_VND.write((view - 1, start), values_TD)
+                else:
+                    values_ND.write((start,), values_TD)
+                present_N.write((start,), row["present"])
+            found[row["key"], view] += len(values_TD)
     wanted = {(key, v): lengths[i[0]] for key, i in places.items() for v in range(num_views)}
     assert found == wanted, f"stream {name!r}: features of a clip that is done are missing"
-    for values_ND in views_ND:
-        values_ND.flush()
-    present_N.flush()
 
 
 def _feature_rows(
@@ -182,10 +204,9 @@ def _places(plan: Plan, stage: str, clips: list[Clip]) -> dict[str, list[int]]:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Give the finished folder its name; who comes second throws an equal copy away."""
+    """Give the finished folder its name; who comes second leaves an equal copy as it is."""
     try:
         temporary.rename(folder)
     except OSError:
         if not (folder / "index.json").is_file():
             raise
-        shutil.rmtree(temporary)

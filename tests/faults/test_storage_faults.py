@@ -32,6 +32,24 @@ registry = Registry(home, experiment="kept")
 with registry.run("train") as run_id:
     registry.register(run_id, model, model_name="kept")
 """
+# 100 KB of features, as arrays in the folder that is given
+BUILD = """
+import sys
+from pathlib import Path
+from erray.errors import UserError
+from erray.labels import CEXPR_7
+from erray.plan import Plan
+from erray.store import RunFolder
+from erray.training.ingest import build_arrays
+from tests.unit.made_up_features import tiny_clips, tiny_recipe, write_features
+run, cache = RunFolder(sys.argv[1]), Path(sys.argv[2])
+plan, clips = Plan(tiny_recipe()), tiny_clips(4)
+write_features(run, plan, {clip.clip_id: 400 for clip in clips}, clips, shard_clips=4)
+try:
+    build_arrays(plan, run, clips, CEXPR_7, split="train", cache=cache)
+except UserError as error:
+    sys.exit(str(error))
+"""
 
 
 class Disk:
@@ -140,6 +158,18 @@ def test_a_read_only_disk_is_refused_before_anything_runs(run, disk):
     disk.remount("ro")
     said = refused(run)  # the folders are there, but nothing can be written
     assert f"could not write to {disk.path}/tables" in said and "Read-only file system" in said
+
+
+def test_arrays_on_a_full_disk_are_one_line_and_leave_nothing(disk, tmp_path):
+    disk.mount("size=64k")
+    command = [sys.executable, "-c", BUILD, str(tmp_path / "run"), str(disk.path / "cache")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr  # not killed by a signal
+    (line,) = done.stderr.splitlines()
+    assert f"cannot be written to {disk.path}/cache: No space left on device" in line
+    assert list((disk.path / "cache").iterdir()) == []
+    disk.remount("size=64m")
+    subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
 def test_a_home_that_can_only_be_read_is_read_and_a_moved_one_is_refused(disk, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,8 +124,30 @@ def test_an_interrupted_build_leaves_nothing_visible(run, features, monkeypatch,
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ingest, function, dying)
         build(run)
-    assert all(path.name.startswith(".") for path in Path(run.out, "cache").iterdir())
+    assert list(Path(run.out, "cache").iterdir()) == []
     assert len(build(run).clips) == 5
+
+
+@pytest.mark.parametrize("limit_bytes", [150, 300, 1000])
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(run, features, limit_bytes):
+    """The system refuses to let any file grow beyond a size: a clock, a stream, the next one."""
+    with file_limit(limit_bytes), pytest.raises(UserError) as refused:
+        build(run)
+    said = str(refused.value)
+    assert f"the arrays for training cannot be written to {run.out}/cache: File too large" in said
+    assert "\n" not in said
+    assert list(Path(run.out, "cache").iterdir()) == []
+    assert len(build(run).clips) == 5
+
+
+@contextmanager
+def file_limit(num_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_who_comes_second_throws_its_copy_away(run, features, monkeypatch):
