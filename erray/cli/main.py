@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from erray import __version__
 from erray.cli.compare import compare
 from erray.cli.corpus import corpus_app
 from erray.cli.demo import demo
@@ -22,11 +23,27 @@ from erray.cli.weights import weights_app
 from erray.errors import UserError
 
 app = typer.Typer(
-    help="Videos of people to emotion predictions, from raw files to a registered model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"erray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def erray(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+    ),
+) -> None:
+    """Videos of people to emotion predictions, from raw files to a registered model."""
+
+
 app.command()(demo)
 add_steps(app)
 app.command()(compare)

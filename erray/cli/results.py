@@ -102,15 +102,20 @@ def show_prediction(result: dict[str, Any]) -> None:
 
 
 def show_report(result: dict[str, Any]) -> None:
-    """Test scores of the fusion and of each stream."""
+    """Test scores of the fusion, of the tuned model and of each stream; who is registered."""
     rules = {
-        f"fusion, {rule.replace('_', ' ')}": scores for rule, scores in result["fusion"].items()
+        f"{run}{'*' if run == result['registered_run'] else ''}, {rule.replace('_', ' ')}": scores
+        for run in ("fusion", "tuned")
+        for rule, scores in result.get(run, {}).items()
     }
     rows = [
         [name, *(f"{scores[k]:.3f}" for k in ("weighted_f1", "macro_f1", "accuracy"))]
         for name, scores in {**rules, **result["streams"]}.items()
     ]
     table("Test scores", ["", "weighted F1", "macro F1", "accuracy"], rows)
+    if result["registered_run"] is not None:
+        model = result["model"]
+        print_line(f"[dim]* registered as {escape(model['name'])} version {model['version']}")
     print_line(f"[dim]{result['macro_f1_rule']}")
     show_rejected(result["rejected"], LEFT_OUT)
     versus = result["comparison"]

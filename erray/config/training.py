@@ -131,6 +131,9 @@ class Train(Section):
     max_bad_windows: int = Field(
         10, ge=0, description="windows of an epoch that may be left out as not finite"
     )
+    arrays: str | None = Field(
+        None, min_length=1, description="folder of the mapped features; null: the run's cache/"
+    )
     num_workers: int = Field(2, ge=1, description="Ray Train workers of the main run")
     num_gpus: float | None = Field(
         None, ge=0, description="GPUs of one worker; null: one if there are enough, else none"

@@ -114,9 +114,11 @@ class Flow:
         return TrainingRun(self.out / "training" / name)
 
     def arrays(self, split: str) -> FeatureArrays:
-        """Mapped features of a split, built if they are not there."""
+        """Mapped features of a split, built where the recipe says if they are not there."""
+        place = self.recipe.train.arrays
+        cache = self.out / "cache" if place is None else Path(place).absolute()
         return build_arrays(
-            self.plan, self.tables, self.clips, self.labels, split=split, cache=self.out / "cache"
+            self.plan, self.tables, self.clips, self.labels, split=split, cache=cache
         )
 
     def job(self, streams: Sequence[str] | None = None) -> TrainJob:

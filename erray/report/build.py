@@ -94,6 +94,7 @@ def build_report(out: str, recipe: Recipe, *, compare: str | None = None) -> dic
         "rejected": data.left_out,
         "comparison": versus_json(versus),
         "model": record.model and {key: record.model[key] for key in ("name", "version")},
+        "registered_run": data.registered,
         "seconds": record.seconds,
         "clips": record.clips,
     }
@@ -134,6 +135,7 @@ def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]
         "challenge_timelines": [_timeline(p, tables, recipe) for p in unlabelled],
         "submission": data.submission,
         "left_out": data.left_out,
+        "registered": data.registered,
         "quality": assess(data, tables, _SPLITS),
         "split_facts": card.split_facts(
             data.clips.values(), test_was_searched=data.test_was_searched

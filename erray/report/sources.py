@@ -100,8 +100,13 @@ class RunData:
     @property
     def main(self) -> str:
         """Name of the run that the page is about."""
-        run = (self.record.model or {}).get("run", FUSION)
-        return run if run in self.test else FUSION
+        return self.registered or FUSION
+
+    @property
+    def registered(self) -> str | None:
+        """Name of the run whose model is registered; None where that is none of these."""
+        run = None if self.record.model is None else self.record.model.get("run", FUSION)
+        return run if run in self.test else None
 
     @property
     def test_was_searched(self) -> bool:

@@ -57,7 +57,8 @@ class TrainJob:
                 "streams": dict(self.streams),
                 "num_classes": self.num_classes,
                 "model": self.model.model_dump(),
-                "settings": self.settings.model_dump() | places,
+                # no trace of where arrays lie: jobs of before there was a choice keep their names
+                "settings": self.settings.model_dump(exclude={"arrays"}) | places,
                 "seed": self.seed,
             }
             | alone

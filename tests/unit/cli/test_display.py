@@ -111,3 +111,13 @@ def test_a_command_keeps_its_output_for_its_result(command, capsys, monkeypatch,
             assert isinstance(json.loads(found.out), dict)
         else:
             assert found.out and notes == []
+
+
+def test_the_tuned_model_is_among_the_test_scores_and_the_registered_one_is_marked(
+    monkeypatch, capsys
+):
+    lines = shown("report", 100, monkeypatch, capsys)
+    (tuned,) = [line for line in lines if "tuned*, mean logits" in line]
+    assert "0.823" in tuned
+    assert any("fusion, mean logits" in line for line in lines)
+    assert "* registered as demo version 1" in "\n".join(lines)

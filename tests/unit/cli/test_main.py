@@ -7,11 +7,13 @@ import os
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+import erray
 from erray.cli.main import main
 from erray.cli.steps import PIPELINE
 from tests.unit.lock_holder import holder
@@ -199,3 +201,13 @@ def test_a_run_that_another_process_writes_is_refused_in_one_line(corpus, capsys
     (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
     assert line.startswith(f"error: {out} is in use by ")
     assert f"process {process.pid} on " in line and "wait for it to end" in line
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"erray {erray.__version__}\n")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    assert "version" not in project["project"], "it stands in one place"
+    place = project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{erray.__version__}"' in (REPOSITORY / place).read_text("utf-8")

@@ -468,3 +468,19 @@ def test_a_row_that_is_not_finite_is_no_class_of_the_page(built: Built, run_fold
     run.predictions.replace(rows)
     with pytest.raises(UserError, match=f"clip '{rows[place]['clip_id']}' was predicted by"):
         build_report(str(run_folder), built.run.recipe)
+
+
+def test_the_scores_of_every_fused_run_are_there_and_the_registered_one_is_marked(
+    built: Built, run_folder: Path
+) -> None:
+    section = built.page.split('<section id="rules">')[1].split("</section>")[0]
+    first, second = re.split("<h3>Fusion", section)
+    assert "<h3>Tuned <span" in first and ">registered</span>" in first
+    assert "registered" not in second and "used for this page" not in second
+    for part, run in ((first, "tuned"), (second, "fusion")):
+        for scores in built.metrics[run].values():
+            assert f"<strong>{scores['weighted_f1']:.3f}</strong>" in part
+    assert built.metrics["registered_run"] == "tuned"
+    shutil.rmtree(run_folder / "training" / "tuned")
+    alone = build_report(str(run_folder), built.run.recipe)
+    assert alone["registered_run"] is None, "the registered run is not in the folder"

@@ -31,6 +31,7 @@ OTHERS = {
     "compile": True,
 }
 PLACES = {
+    "arrays": "/fast/disk",
     "num_workers": 3,
     "num_gpus": 0.5,
     "max_failures": 7,
@@ -66,7 +67,8 @@ def name_of_before(job):
             "streams": dict(job.streams),
             "num_classes": job.num_classes,
             "model": job.model.model_dump(),
-            "settings": job.settings.model_dump() | dict.fromkeys(PLACES),
+            "settings": job.settings.model_dump(exclude={"arrays"})
+            | dict.fromkeys(PLACES.keys() - {"arrays"}),
             "seed": job.seed,
         }
     )
