@@ -107,7 +107,12 @@ class Plan:
         """Settings of the tracker and of the crops."""
         faces = self.recipe.faces
         return TrackerConfig(
-            stride=faces.stride, crop_size_px=faces.crop_size_px, jpeg_quality=faces.jpeg_quality
+            stride=faces.stride,
+            max_gap_s=faces.max_gap_s,
+            bridge_iou=faces.bridge_iou,
+            smooth_s=faces.smooth_s,
+            crop_size_px=faces.crop_size_px,
+            jpeg_quality=faces.jpeg_quality,
         )
 
     @property
@@ -152,7 +157,8 @@ class Plan:
         if self.detector:
             # where and in which batches the detector runs changes no result
             detector = asdict(self.detector) | {"device": None, "batch_size": None}
-            tracker = asdict(self.tracker) | {"block_ticks": None}
+            # crops: an option once, of every fingerprint that is out there
+            tracker = asdict(self.tracker) | {"block_ticks": None, "crops": "main"}
             settings |= {
                 "detector": detector,
                 "detector_version": MtcnnDetector.version,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +80,7 @@ def _track(
         raise UserError(f"recipe {recipe.name}: no stream reads faces; choose one with, say, hog")
     detector = MtcnnDetector(plan.detector)
     detector([np.zeros((64, 64, 3), np.uint8)])  # loads the nets
-    tracker = FaceTracker(detector, replace(plan.tracker, crops="all"))
+    tracker = FaceTracker(detector, plan.tracker)
     start_s = time.perf_counter()
     found = tracker.track(decoder.frames(clip, start_s=start, end_s=end))
     return found, time.perf_counter() - start_s

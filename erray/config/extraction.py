@@ -33,6 +33,16 @@ class Faces(Section):
     frame_side_px: int | None = Field(
         None, ge=64, description="search frames scaled down to this long side; null: as is"
     )
+    max_gap_s: float = Field(
+        0.4, ge=0, description="longest time that a face may be missed without ending its track"
+    )
+    bridge_iou: float = Field(
+        0.5, gt=0, le=1, description="least overlap of its boxes before and after being missed"
+    )
+    # a tick waits for twice this: at 120 frames a second 60 of the 64 that are kept
+    smooth_s: float = Field(
+        0.06, ge=0, le=0.25, description="how far in time boxes are smoothed; 0: not at all"
+    )
     crop_size_px: int = Field(112, ge=16, description="side of the aligned crop")
     jpeg_quality: int = Field(92, ge=1, le=95, description="quality of the stored crops")
 

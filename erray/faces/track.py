@@ -50,7 +50,6 @@ class TrackerConfig:
             :func:`erray.faces.smooth.smooth`; 0: not at all.
         crop_size_px: side of the aligned crops.
         jpeg_quality: of the crops, 1 to 95.
-        crops: ``main`` keeps the crops of the main track, ``all`` of every track.
         block_ticks: frames read for one batched detection, fewer where they are large, see
             ``BLOCK_BYTES``.
     """
@@ -64,7 +63,6 @@ class TrackerConfig:
     smooth_s: float = 0.06
     crop_size_px: int = 112
     jpeg_quality: int = 92
-    crops: str = "main"
     block_ticks: int = 30
 
     def __post_init__(self) -> None:
@@ -74,8 +72,6 @@ class TrackerConfig:
                 raise UserError(f"faces: expected {name} of 1 or more, found {getattr(self, name)}")
         if not 1 <= self.jpeg_quality <= 95:
             raise UserError(f"faces: expected jpeg_quality from 1 to 95, found {self.jpeg_quality}")
-        if self.crops not in ("main", "all"):
-            raise UserError(f"faces: expected crops main or all, found {self.crops!r}")
         for name in ("steady_iou", "lost_score", "smooth_s"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"faces: expected {name} from 0 to 1, found {getattr(self, name)}")
@@ -92,7 +88,7 @@ class ClipFaces:
     Attributes:
         frame_times_s_T: the clip's clock.
         tracks: one per face, by id; the main one is marked.
-        crops: per track id the ticks [N] and as many JPEG files of aligned crops.
+        crops: id of every track to ticks [N] and as many JPEG files of aligned crops.
         frame_size_px: width and height of the upright frames; (0, 0) without frames.
         num_detected: frames that were searched; in the others faces were followed.
     """
@@ -153,10 +149,8 @@ class _Progress:
         times_s_T = np.array(self._times_s, np.float64)
         tracks = [kept.as_track(i, len(times_s_T)) for i, kept in self._tracks.items()]
         main = main_track(tracks)
-        wanted = [i for i in self._tracks if self._config.crops == "all" or i == main]
         crops = {
-            i: (np.array(self._tracks[i].crop_ticks, np.int32), self._tracks[i].jpegs)
-            for i in wanted
+            i: (np.array(kept.crop_ticks, np.int32), kept.jpegs) for i, kept in self._tracks.items()
         }
         tracks = [replace(track, is_main=track.track_id == main) for track in tracks]
         frames = self._frames

@@ -37,6 +37,9 @@ def test_streams_keep_the_recipes_order():
         ({"faces.stride": 3}, {TRACKS, "hog"}),
         ({"faces.min_face_px": 41}, {TRACKS, "hog"}),
         ({"faces.jpeg_quality": 80}, {TRACKS, "hog"}),
+        ({"faces.max_gap_s": 0.5}, {TRACKS, "hog"}),
+        ({"faces.bridge_iou": 0.6}, {TRACKS, "hog"}),
+        ({"faces.smooth_s": 0.0}, {TRACKS, "hog"}),
         ({"corpus.clock_hz": 12.5}, ALL),
         ({"streams.hash.width": 64}, {"hash"}),
         ({"streams.hog.orientations": 4}, {"hog"}),
@@ -69,10 +72,17 @@ def test_without_a_face_stream_nobody_looks_for_faces():
 
 def test_the_recipes_face_settings_reach_detector_and_tracker():
     settings = {"min_face_px": 50, "confidence": 0.8, "frame_side_px": 320}
-    plan = Plan(tiny_recipe(faces={**settings, "stride": 2, "crop_size_px": 64}))
+    tracking = {"stride": 2, "crop_size_px": 64, "max_gap_s": 1.0, "bridge_iou": 0.2, "smooth_s": 0}
+    plan = Plan(tiny_recipe(faces=settings | tracking))
     assert plan.detector is not None
     assert {name: getattr(plan.detector, name) for name in settings} == settings
-    assert (plan.tracker.stride, plan.tracker.crop_size_px) == (2, 64)
+    assert {name: getattr(plan.tracker, name) for name in tracking} == tracking
+
+
+def test_tracks_of_default_settings_keep_their_fingerprint():
+    # of the version before max_gap_s, bridge_iou and smooth_s were keys of a recipe
+    assert PLAN.fingerprints[TRACKS] == "f4bf42dfccef8f17"
+    assert PLAN.fingerprints["hog"] == "2bc6b8f2e3a7e5a1"
 
 
 @pytest.mark.parametrize(

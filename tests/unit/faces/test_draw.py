@@ -19,7 +19,7 @@ FRAMES = [frame((60, 30), (110, 40))] * 6 + [frame((60, 30))] * 6
 
 @pytest.fixture(scope="module")
 def faces() -> ClipFaces:
-    return track(FRAMES, crops="all")
+    return track(FRAMES)
 
 
 def pixels_of(picture: np.ndarray, colour: str) -> np.ndarray:

@@ -69,12 +69,11 @@ def test_a_cut_ends_a_track_even_in_place(stride):
     assert ticks_of(track(frames, stride=stride)) == [list(range(13)), list(range(13, 33))]
 
 
-def test_the_larger_longer_face_is_main_and_its_crops_are_kept():
+def test_the_larger_longer_face_is_main_and_the_crops_of_both_are_there():
     frames = [frame((20, 30), (100, 50)) if i < 20 else frame((100, 50)) for i in range(40)]
     faces = track(frames)
     assert [t.is_main for t in faces.tracks] == [False, True]
-    assert list(faces.crops) == [1]
-    assert sorted(track(frames, crops="all").crops) == [0, 1]
+    assert sorted(faces.crops) == [0, 1]
     crop = np.asarray(Image.open(io.BytesIO(faces.crops[1][1][7])))
     assert crop.shape == (32, 32, 3) and crop[8:24, 8:24].min() > 240
 
@@ -120,9 +119,9 @@ def test_what_a_long_track_forgets_changes_nothing(monkeypatch, smooth_s):
     frames = [
         frame((20 + i % 50, 30), (100, 50)) if i % 70 < 63 else frame((100, 50)) for i in range(200)
     ]
-    whole = track(frames, smooth_s=smooth_s, crops="all")
+    whole = track(frames, smooth_s=smooth_s)
     monkeypatch.setattr(growing, "_TRIM_TICKS", 1)
-    trimmed = track(frames, smooth_s=smooth_s, crops="all")
+    trimmed = track(frames, smooth_s=smooth_s)
     assert len(whole.tracks) > 1
     for a, b in zip(whole.tracks, trimmed.tracks, strict=True):
         np.testing.assert_array_equal(a.boxes_px_T4, b.boxes_px_T4)
@@ -149,7 +148,7 @@ def test_frames_that_cannot_be_a_clip():
     [
         {"stride": 0},
         {"jpeg_quality": 96},
-        {"crops": "some"},
+        {"smooth_s": 2.0},
         {"min_iou": 2.0},
         {"lost_score": -1.0},
     ],
