@@ -45,7 +45,7 @@ def demo(
     from erray.demo.corpus import build_demo_corpus
     from erray.flow.pipeline import run_pipeline
 
-    with open_flow(loaded, folder, PIPELINE, home=home) as flow:
+    with open_flow(loaded, folder, PIPELINE, quiet=as_json, home=home) as flow:
         say("[bold]erray demo[/]: building the corpus (nothing is downloaded)")
         with flow.record.time("corpus"):
             build_demo_corpus(Path(loaded.corpus.root), seed=loaded.seed)

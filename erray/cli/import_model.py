@@ -53,7 +53,7 @@ def import_model(
     named = {"tracking.model_name": name, "tracking.alias": alias}
     made = with_settings(made, {key: value for key, value in named.items() if value is not None})
     folder = (out or erray_home() / made.name).absolute()
-    with open_flow(made, folder, ["register"]) as flow:
+    with open_flow(made, folder, ["register"], quiet=as_json) as flow:
         result = import_step(flow, given)
     show_import(result, predict_command(result["recipe"], out))
     if as_json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from erray.cli.display import leave_output_to_json, print_json, say, say_plainly
 from erray.cli.progress import extraction_display
+from erray.cli.training_progress import training_display
 from erray.config import Recipe, load_recipe
 from erray.credentials import masked
 from erray.run_record import erray_home
@@ -61,11 +62,15 @@ def open_flow(
     out: Path,
     steps: Collection[str],
     *,
+    quiet: bool,
     home: Path | None = None,
 ) -> Iterator[Flow]:
     """Yield the run in ``out`` with a live display; nobody else writes to it then.
 
     Before that all that ``steps`` will make of the recipe is made without data.
+
+    Args:
+        quiet: say nothing of how far trainings and searches are.
 
     Raises:
         UserError: what is wrong with the recipe, a line each; another process writes to the folder.
@@ -76,8 +81,10 @@ def open_flow(
     from erray.flow.context import Flow  # with Ray, seconds later
     from erray.store import hold
 
-    with extraction_display() as progress:
+    with extraction_display() as progress, training_display() as training:
         flow = Flow(recipe, out, home or erray_home(), progress, say_plainly)
+        if not quiet:
+            flow = replace(flow, training=training, on_trial=training.trial)
         with hold(out):
             yield flow
 

@@ -78,7 +78,7 @@ def predict(
         return
     from erray.flow.predict import predict_step
 
-    with open_flow(loaded, folder, ["predict"]) as flow:
+    with open_flow(loaded, folder, ["predict"], quiet=as_json) as flow:
         require_fit(flow, ["predict"])
         result = predict_step(flow)
     show_prediction(result)
@@ -105,7 +105,7 @@ def _predict_media(
     if dry_run:
         _show_media_plan(loaded, folder, files, model_uri, as_json=as_json)
         return
-    with open_flow(with_manifest(loaded, folder), folder, ["predict"]) as flow:
+    with open_flow(with_manifest(loaded, folder), folder, ["predict"], quiet=as_json) as flow:
         files.write_manifest(folder / MANIFEST)
         require_fit(flow, ["predict"])
         result = predict_video_step(flow, model_uri, with_video=annotate)

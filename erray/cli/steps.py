@@ -129,7 +129,7 @@ def run_step(
     if dry_run:
         show_plan(recipe, out, steps, as_json=as_json)
         return
-    with open_flow(recipe, out, steps) as flow:
+    with open_flow(recipe, out, steps, quiet=as_json) as flow:
         require_fit(flow, steps)
         result = step(flow)
     show(result)
