@@ -24,6 +24,8 @@ from erray.errors import UserError
 
 FILE_NAME = "run.json"
 HOME_VARIABLE = "ERRAY_HOME"
+COMMIT_VARIABLE = "ERRAY_GIT_COMMIT"
+"""Commit of the code where there is no git: `erray submit` gives it to a job."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ def require_absolute_home() -> Path:
             f"set {HOME_VARIABLE}=/shared/folder in the job's runtime environment"
         )
     return Path(value)
+
+
+def code_commit() -> str | None:
+    """The commit that a job was given, else :func:`git_commit` of the working folder."""
+    return os.environ.get(COMMIT_VARIABLE) or git_commit(Path.cwd())
 
 
 def git_commit(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from erray.cli.display import print_json, print_plainly, results, say_plainly
 from erray.cli.options import JsonOption
 from erray.credentials import has_secret
 from erray.errors import UserError
+from erray.run_record import COMMIT_VARIABLE, git_commit
 
 if TYPE_CHECKING:
     from erray.cluster import Door, WorkingFolder
@@ -160,7 +161,10 @@ def _entrypoint(folder: WorkingFolder, job: str, python: str | None, arguments: 
 
 def _environment(folder: WorkingFolder, python: str | None, variables: list[str]) -> dict[str, Any]:
     """The runtime environment without its working folder: variables, and the lock's packages."""
-    environment: dict[str, Any] = {"env_vars": dict(_variable(given) for given in variables)}
+    given = dict(_variable(text) for text in variables)
+    commit = git_commit(folder.root)  # what travels has no .git
+    noted = {} if commit is None else {COMMIT_VARIABLE: commit}
+    environment: dict[str, Any] = {"env_vars": noted | given}
     if python is not None:
         return environment
     if LOCK not in folder.files:

@@ -24,8 +24,8 @@ from erray.flow.outbox import Outbox
 from erray.labels import LabelSet
 from erray.plan import Plan
 from erray.records import Clip
-from erray.registry import Registry
-from erray.run_record import RunRecord, git_commit
+from erray.registry import COMMIT_TAG, Registry
+from erray.run_record import RunRecord, code_commit
 from erray.store import RunFolder, hold
 from erray.training.arrays import FeatureArrays
 from erray.training.events import NoTrainingProgress, TrainingProgress
@@ -106,7 +106,7 @@ class Flow:
 
     @cached_property
     def outbox(self) -> Outbox:
-        """Finished training runs that the tracking store does not have yet."""
+        """Training runs that the tracking store does not have yet, or not all of them."""
         return Outbox(self.out, self.registry)
 
     def run(self, name: str) -> TrainingRun:
@@ -183,9 +183,9 @@ class Flow:
             "erray.data_fingerprint": self.data_fingerprint,
             **{f"erray.features.{k}": v for k, v in self.plan.fingerprints.items()},
         }
-        commit = git_commit(Path.cwd())
+        commit = code_commit()
         if commit is not None:
-            tags["mlflow.source.git.commit"] = commit
+            tags[COMMIT_TAG] = commit
         run_id = self.registry.start_run(self.recipe.name, params=settings, tags=tags)
         self.registry.log_dict(run_id, settings, "recipe.json")
         self.record.update(
@@ -219,6 +219,7 @@ class Flow:
             with self.record.time(name):
                 yield run_id
         except BaseException:
+            self.outbox.interrupt()
             self.registry.finish(run_id, failed=True)
             raise
         self.outbox.send(run_id)

@@ -18,7 +18,8 @@ from erray.flow.context import Flow
 from erray.flow.registry import Decision, register_model
 from erray.importing import PublishedCheckpoint, PublishedConfig, leftovers
 from erray.models.fusion import FusionModel
-from erray.registry import require_valid_names
+from erray.registry import COMMIT_TAG, require_valid_names
+from erray.run_record import code_commit
 from erray.training.ingest import TRAIN
 
 IMPORTED = "imported"
@@ -169,7 +170,9 @@ def _register(flow: Flow, given: Import, folder: Path, normaliser: str) -> Decis
         "erray.imported.normaliser": normaliser,
     }
     settings = flow.recipe.model_dump(mode="json")
-    with flow.registry.run(flow.recipe.name, params=settings, tags=tags) as run_id:
+    commit = code_commit()
+    about = tags if commit is None else {**tags, COMMIT_TAG: commit}
+    with flow.registry.run(flow.recipe.name, params=settings, tags=about) as run_id:
         flow.registry.log_dict(run_id, settings, "recipe.json")
         flow.registry.log_file(run_id, given.config.path)
         origin = f"published weights imported from `{given.checkpoint.path.name}`"

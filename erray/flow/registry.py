@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from erray.errors import UserError
+from erray.evaluation.clips import LabelledClips
 from erray.flow.context import FUSION, TUNED, Flow
+from erray.flow.outbox import best_scores
 from erray.flow.promotion import VAL_TAG, Decision, promote, told
 from erray.flow.train import chosen_epoch
 from erray.flow.version_folder import write_version
+from erray.metrics import CLIP_RULES, METRICS, score
 from erray.registry import Registry, Version
 from erray.training.runs import TrainingRun
+
+RUN_TAG = "erray.registered_run"
+"""Tag of a whole run: the training run whose scores it shows."""
 
 
 def register_step(flow: Flow) -> dict[str, str]:
@@ -45,7 +51,9 @@ def register_step(flow: Flow) -> dict[str, str]:
             metrics={name: chosen_epoch(best)[name] for name in scores},
             tags={"erray.run": best.name, "erray.job": job},
         )
-    version = registered.version
+        version = registered.version
+        flow.registry.tag(parent, {RUN_TAG: best.name, "erray.registered_model": version.uri})
+        flow.registry.log_metrics(parent, [_scores_of(best)])
     model = {"name": version.name, "version": version.version, "run": best.name, "job": job}
     flow.record.update(model=model)
     return model
@@ -116,6 +124,21 @@ def describe_run(registry: Registry, run_id: str) -> dict[str, Any]:
         "run": asdict(registry.run_facts(run_id)),
         "versions": [asdict(version) for version in versions],
     }
+
+
+def _scores_of(run: TrainingRun) -> dict[str, float]:
+    """What the whole run shows of the registered one: val of its chosen epoch, and test."""
+    found = best_scores(run.history())
+    del found["epoch"]  # of the run itself: the whole run has no epochs
+    rows = run.predictions.read().to_pylist()
+    clips = LabelledClips.from_rows(row for row in rows if row["split"] == "test")
+    if clips is not None:
+        for rule in CLIP_RULES:
+            answer_N = clips.predicted(rule)
+            for name in METRICS:
+                value = score(name, clips.label_N, answer_N, len(clips.classes))
+                found[f"test.{rule}.{name}"] = value
+    return found
 
 
 def _candidates(flow: Flow) -> list[TrainingRun]:

@@ -11,7 +11,7 @@ from erray.corpora.cexpr import fold_numbers
 from erray.corpora.findings import WARNING, refuse_errors
 from erray.flow.context import Flow
 from erray.flow.spread import Answers, answers, pooled, scores, spread
-from erray.flow.train import keep, scored_splits
+from erray.flow.train import follow, keep, scored_splits
 from erray.ray_session import ray_session
 from erray.store import write_json
 from erray.training.fanout import train_each
@@ -52,7 +52,7 @@ def repeat_step(flow: Flow) -> dict[str, Any]:
     """
     with flow.step("repeat") as parent:
         repetitions = _repetitions(flow)
-        _train(repetitions, parent)
+        _train(flow, repetitions, parent)
         result = _result(flow, repetitions)
         path = flow.out / FILE_NAME
         write_json(path, result)
@@ -97,7 +97,7 @@ def fold_flows(flow: Flow, folds: Literal["all"] | list[int] | None) -> dict[int
     return flows
 
 
-def _train(repetitions: list[Repetition], parent: str) -> None:
+def _train(flow: Flow, repetitions: list[Repetition], parent: str) -> None:
     """Train what is not finished, as many at a time as there is room for."""
     todo = {r.run.folder: r for r in repetitions if not r.run.is_finished(r.job)}
     if not todo:
@@ -108,14 +108,9 @@ def _train(repetitions: list[Repetition], parent: str) -> None:
         done = todo[run.folder]
         keep(done.flow, run, job, state, splits[done.fold], parent)
 
-    training = repetitions[0].flow.training  # that of all folds
-    training.begin({r.run.name: r.job.settings.epochs for r in todo.values()})
+    on_epoch = follow(flow, [(r.flow, r.job, r.run) for r in todo.values()], parent)
     with ray_session():
-        train_each(
-            [(r.job, r.run) for r in todo.values()],
-            on_done=on_done,
-            on_epoch=training.epoch,
-        )
+        train_each([(r.job, r.run) for r in todo.values()], on_done=on_done, on_epoch=on_epoch)
 
 
 def _result(flow: Flow, repetitions: list[Repetition]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from erray.evaluation.comparison import require_same_clips
 from erray.flow.compare import labelled_clips
-from erray.flow.context import Flow
+from erray.flow.context import FUSION, Flow
 from erray.metrics import METRICS, macro_f1_rule
 from erray.report.build import build_report
 from erray.report.sources import ABLATION_FILE
@@ -31,7 +31,7 @@ def report_step(flow: Flow, *, compare: str | None = None) -> dict[str, Any]:
             str(flow.out), flow.recipe, compare=compare or flow.recipe.report.compare
         )
         flow.registry.log_folder(parent, flow.out / "report", "report")
-        rules = metrics["fusion"]
+        rules = metrics[metrics["registered_run"] or FUSION]
         flow.registry.log_metrics(
             parent,
             [{f"test.{rule}.{k}": rules[rule][k] for rule in rules for k in METRICS}],

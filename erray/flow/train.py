@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +13,7 @@ from erray.ray_session import ray_session
 from erray.registry import StoreAway
 from erray.training.arrays import FeatureArrays
 from erray.training.distributed import train_distributed
+from erray.training.events import EpochEnd
 from erray.training.fanout import train_each
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, finish_run
@@ -36,9 +38,10 @@ def train_step(flow: Flow) -> dict[str, Any]:
             with ray_session():
                 if FUSION in todo:
                     job = todo.pop(FUSION)
-                    flow.training.begin({FUSION: job.settings.epochs})
-                    state = train_distributed(job, flow.run(FUSION), on_epoch=flow.training.epoch)
-                    keep(flow, flow.run(FUSION), job, state, splits, parent)
+                    run = flow.run(FUSION)
+                    on_epoch = follow(flow, [(flow, job, run)], parent)
+                    state = train_distributed(job, run, on_epoch=on_epoch)
+                    keep(flow, run, job, state, splits, parent)
                 train_all(
                     flow, [(job, flow.run(name)) for name, job in todo.items()], splits, parent
                 )
@@ -67,12 +70,32 @@ def train_all(
     parent: str,
 ) -> None:
     """Train every job in a process of its own; keep each run as soon as it is there."""
-    flow.training.begin({run.name: job.settings.epochs for job, run in todo})
     train_each(
         todo,
         on_done=lambda job, run, state: keep(flow, run, job, state, splits, parent),
-        on_epoch=flow.training.epoch,
+        on_epoch=follow(flow, [(flow, job, run) for job, run in todo], parent),
     )
+
+
+def follow(
+    flow: Flow, todo: Sequence[tuple[Flow, TrainJob, TrainingRun]], parent: str
+) -> Callable[[EpochEnd], None]:
+    """Announce trainings to the display and to the tracking store, each with its own flow.
+
+    Returns:
+        Who is to be told of every epoch.
+    """
+    flow.training.begin({run.name: job.settings.epochs for _, job, run in todo})
+    for own, job, run in todo:
+        params, tags = _facts(own, job)
+        flow.outbox.begin(run, params=params, tags=tags, parent=parent)
+    runs = {run.name: run for _, _, run in todo}
+
+    def on_epoch(event: EpochEnd) -> None:
+        flow.training.epoch(event)
+        flow.outbox.epoch(runs[event.run], event)
+
+    return on_epoch
 
 
 def chosen_epoch(run: TrainingRun) -> dict[str, float]:
@@ -138,14 +161,24 @@ def track(
     history: Sequence[Mapping[str, float]],
     parent: str,
     *,
+    metric: str,
+    times_s: Sequence[float] | None,
     more_tags: Mapping[str, str],
     failed: bool,
 ) -> None:
-    """Log a training run that leaves no model: settings, metrics per epoch, how it ended."""
+    """Log a training run that leaves no model: settings, metrics per epoch, how it ended.
+
+    Args:
+        history: a row per epoch with its ``metric``, which chose the best one.
+        times_s: when each epoch ended, in seconds since 1970; None: not known.
+    """
     params, facts = _facts(flow, job)
     tags = {**facts, **more_tags}
     with flow.registry.run(name, parent=parent, params=params, tags=tags, failed=failed) as run_id:
-        flow.registry.log_metrics(run_id, history)
+        flow.registry.log_metrics(run_id, history, times_s=times_s)
+        values = [row[metric] for row in history if math.isfinite(row[metric])]
+        if values:
+            flow.registry.log_metrics(run_id, [{f"best_{metric}": max(values)}])
 
 
 def _facts(flow: Flow, job: TrainJob) -> tuple[dict[str, Any], dict[str, str]]:

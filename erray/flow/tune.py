@@ -130,9 +130,25 @@ def _track_trials(flow: Flow, study: Study, parent: str) -> None:
             tags["erray.trial.reason"] = without_credentials(trial["reason"])
         name = f"trial {trial['number']} ({trial['state']})"
         failed = trial["state"] in (FAILED, INTERRUPTED)
-        track(flow, name, job, rows, parent, more_tags=tags, failed=failed)
+        track(
+            flow,
+            name,
+            job,
+            rows,
+            parent,
+            metric=study.metric,
+            times_s=_times(trial),
+            more_tags=tags,
+            failed=failed,
+        )
         sent.append(trial["number"])
         write_json(path, store | {"parent": parent, "trials": sent})
+
+
+def _times(trial: dict[str, Any]) -> list[float] | None:
+    """When each epoch ended; None where the search's driver ended first."""
+    known: list[float] | None = trial.get("times_s")
+    return known if known is not None and len(known) == len(trial["curve"]) else None
 
 
 def _sent(path: Path, store: dict[str, str], parent: str) -> list[int]:

@@ -8,12 +8,13 @@ downloaded as bytes, so that no pickle is ever read. Only the driver talks to th
 from erray.registry.aliases import BACK, BETTER, FIRST, FORCED, Move, Registry
 from erray.registry.connection import StoreAway
 from erray.registry.names import require_valid_names
-from erray.registry.runs import RunFacts
+from erray.registry.runs import COMMIT_TAG, RunFacts
 from erray.registry.versions import FetchedModel, Version
 
 __all__ = [
     "BACK",
     "BETTER",
+    "COMMIT_TAG",
     "FIRST",
     "FORCED",
     "FetchedModel",

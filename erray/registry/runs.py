@@ -29,6 +29,8 @@ from erray.registry.connection import (
 
 _log = logging.getLogger(__name__)
 
+COMMIT_TAG = "mlflow.source.git.commit"
+"""Where MLflow shows the code's commit."""
 # MLflow's own limits.
 MAX_PARAM_CHARS = 6000
 PARAMS_PER_CALL = 100
@@ -108,18 +110,27 @@ class Runs:
             raise
         self.finish(run_id, failed=failed)
 
-    def log_metrics(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+    def log_metrics(
+        self,
+        run_id: str,
+        rows: Sequence[Mapping[str, float]],
+        *,
+        times_s: Sequence[float] | None = None,
+    ) -> None:
         """Log ``rows``, one step each: the step is the row's ``epoch`` (0 without one).
 
         A value that is not finite is kept as NaN. While the store is away the rows wait here and
-        go with a later call or with :meth:`finish`; sending one twice changes nothing.
+        go with a later call or with :meth:`finish`; sending one twice with its time changes
+        nothing.
+
+        Args:
+            times_s: of each row, in seconds since 1970; None: now.
         """
-        now_ms = int(time.time() * 1000)
         waiting = self._unsent.setdefault(run_id, [])
-        for row in rows:
+        for row, time_s in zip(rows, times_s or [time.time()] * len(rows), strict=True):
             step = int(row.get("epoch", 0))
             waiting.extend(
-                Metric(key, value if math.isfinite(value) else math.nan, now_ms, step)
+                Metric(key, value if math.isfinite(value) else math.nan, int(time_s * 1000), step)
                 for key, value in row.items()
                 if key != "epoch"
             )
@@ -193,7 +204,7 @@ class Runs:
             status=run.info.status,
             parent=run.data.tags.get("mlflow.parentRunId"),
             tags={k: v for k, v in run.data.tags.items() if k.startswith("erray.")},
-            commit=run.data.tags.get("mlflow.source.git.commit"),
+            commit=run.data.tags.get(COMMIT_TAG),
         )
 
     def is_store(self, uri: str | None, run_id: str | None) -> bool:
@@ -211,6 +222,18 @@ class Runs:
         except UserError:
             return False
         return True
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run; one that is there gets the new value."""
+        for key, value in tags.items():
+            self._connection.patiently(
+                partial(self._connection.client.set_tag, run_id, key, without_credentials(value))
+            )
+
+    def reopen(self, run_id: str) -> None:
+        """Let a run that was closed go on."""
+        update = self._connection.client.update_run
+        self._connection.patiently(partial(update, run_id, status="RUNNING"))
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         """Send what waits and close the run as FINISHED or FAILED."""

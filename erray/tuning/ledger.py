@@ -7,6 +7,7 @@ driver ended first). Interrupted trials do not count and their settings are trie
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 """How a trial ends that is not interrupted."""
 
 SETTINGS, SECONDS, REASON, INTERRUPTED = "settings", "seconds", "reason", "interrupted"
-SAMPLER = "sampler"
+SAMPLER, TIMES = "sampler", "times_s"
 """Names of a trial's user attributes."""
 
 _QUEUED = "fixed_params"
@@ -38,10 +39,11 @@ Raises UserError where these are no recipe: that trial fails, the search goes on
 
 @dataclass
 class Running:
-    """A trial between its suggestion and its end: the value of every epoch so far."""
+    """A trial between its suggestion and its end: every epoch's value, and when it was told."""
 
     trial: optuna.Trial
     curve: list[float] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -116,6 +118,7 @@ class Ledger:
         """
         running = self._running[number]
         running.curve.append(value)
+        running.times_s.append(round(time.time(), 3))
         running.seconds += seconds
         epoch = len(running.curve)
         running.trial.report(value, epoch)
@@ -169,6 +172,7 @@ class Ledger:
     def _end(self, number: int) -> Running:
         running = self._running.pop(number)
         running.trial.set_user_attr(SECONDS, round(running.seconds, 3))
+        running.trial.set_user_attr(TIMES, running.times_s)
         return running
 
     def _settle_stale(self) -> None:

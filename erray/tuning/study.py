@@ -21,6 +21,7 @@ from erray.tuning.ledger import (
     SAMPLER,
     SECONDS,
     SETTINGS,
+    TIMES,
     Ledger,
 )
 
@@ -37,8 +38,9 @@ class Study:
         trials: ``number``, ``state`` (``complete``, ``pruned``, ``failed`` or ``interrupted``),
             ``value`` (of the best epoch; None without one), ``epochs``, ``params`` (what was
             suggested), ``settings`` (recipe keys; None where they were no recipe), ``curve``,
-            ``seconds`` of training, ``reason`` of an end that was none of the first two,
-            ``sampler`` that drew it (``random``, ``tpe``, or ``again`` after an interruption).
+            ``seconds`` of training, ``times_s`` when each epoch ended (None of an interrupted
+            one), ``reason`` of an end that was none of the first two, ``sampler`` that drew it
+            (``random``, ``tpe``, or ``again`` after an interruption).
         best: number of the best complete trial; of equal ones the first.
         importance: see :func:`importance`.
     """
@@ -162,6 +164,7 @@ def _plain(trial: FrozenTrial) -> dict[str, Any]:
         "settings": noted.get(SETTINGS),
         "curve": curve,
         "seconds": noted.get(SECONDS),
+        "times_s": noted.get(TIMES),
         "reason": noted.get(REASON),
         "sampler": noted.get(SAMPLER),
     }

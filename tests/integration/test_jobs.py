@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from erray.run_record import git_commit
 from tests.ray_head import Head, started_head
 from tests.tiny_run import NUM_CLIPS, REPOSITORY, write_recipe
 
@@ -88,6 +89,8 @@ def test_the_pipeline_as_a_job(head, tiny_corpus, tmp_path):
     assert metrics["model"] == {"name": "tiny", "version": "1"}
     assert (out / "submission.csv").is_file()
     assert (home / "mlflow.db").is_file()
+    record = json.loads((out / "run.json").read_text("utf-8"))
+    assert record["git_commit"] == git_commit(REPOSITORY), "it travels with the job"
     (job,) = [job for job in head.jobs(token=head.token) if job["type"] == "SUBMISSION"]
     assert job["status"] == "SUCCEEDED"
 

@@ -212,9 +212,14 @@ def test_tracking_runs_say_what_they_were_made_from(tracked, record, out, printe
         assert tags[f"erray.features.{stream}"] == folder.name
     assert params["train.epochs"] == str(EPOCHS)
     assert params["train.optimiser.lr"] == "0.003"
-    assert parent.data.metrics["test.mean_logits.weighted_f1"] == pytest.approx(
-        printed["fusion"]["mean_logits"]["weighted_f1"]
-    )
+    registered = record["model"]["run"]
+    assert tags["erray.registered_run"] == registered == printed["registered_run"]
+    assert tags["erray.registered_model"] == f"models:/tiny/{record['model']['version']}"
+    for rule, scores in printed[registered].items():
+        for metric, value in scores.items():
+            assert parent.data.metrics[f"test.{rule}.{metric}"] == pytest.approx(value)
+    history = json.loads((out / "training" / registered / "history.json").read_text())
+    assert parent.data.metrics["best_val_weighted_f1"] == history["best_metric"]
 
 
 def test_metrics_are_tracked_per_epoch(client, tracked, out):
@@ -225,6 +230,10 @@ def test_metrics_are_tracked_per_epoch(client, tracked, out):
             epochs = json.loads((out / "training" / name / "history.json").read_text())["epochs"]
             expected = [row["val_weighted_f1"] for row in epochs]
             assert [m.value for m in history] == pytest.approx(expected)
+            best = child.data.metrics["best_val_weighted_f1"], child.data.metrics["best_epoch"]
+            assert best == (pytest.approx(max(expected)), expected.index(max(expected)))
+            times_ms = [m.timestamp for m in history]
+            assert times_ms == sorted(set(times_ms)), f"{name}: every epoch has its own time"
             loss = client.get_metric_history(child.info.run_id, "train_loss")
             assert [m.value for m in loss] == pytest.approx([row["train_loss"] for row in epochs])
 

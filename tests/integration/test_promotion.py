@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
@@ -9,14 +10,19 @@ from mlflow import MlflowClient
 from erray.cli.main import main
 from erray.errors import UserError
 from erray.evaluation.clips import LabelledClips
+from erray.flow.context import FUSION
 from erray.flow.outbox import Outbox
 from erray.flow.promotion import VAL_TAG, compare_versions, promote, roll_back
-from erray.flow.registry import describe, describe_run
+from erray.flow.registry import describe, describe_run, register_step
+from erray.flow.train import follow, keep, scored_splits
+from erray.flow.version_folder import kept_rows
 from erray.records import PREDICTION_SCHEMA
-from erray.registry import BACK, BETTER, FIRST, FORCED, Registry
+from erray.registry import BACK, BETTER, FIRST, FORCED, Registry, StoreAway
 from erray.store import Table
-from erray.training.runs import TrainingRun
+from erray.training.events import EpochEnd
+from erray.training.runs import TrainingRun, train_in_process
 from tests.unit.evaluation.made_up import made_up_rows
+from tests.unit.flow.test_holdout import make_flow
 
 pytestmark = pytest.mark.integration
 
@@ -283,28 +289,181 @@ def test_without_a_store_the_commands_make_none(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_sent_in_part_is_sent_anew_and_once(registry, tmp_path):
-    run = TrainingRun(tmp_path / "training" / "fusion")
+EPOCHS = [{"epoch": i, "loss": 3.0 - i, "val_f1": [0.2, 0.9, 0.5, 0.4][i]} for i in range(4)]
+TIMES_S = [1000.25, 1001.5, 1002.75, 1004.0]
+
+
+class OftenAway(Registry):
+    """A store that takes no new run while it is ``away``."""
+
+    away = False
+
+    def start_run(self, *arguments, **options):
+        if self.away:
+            raise StoreAway("the tracking store is away")
+        return super().start_run(*arguments, **options)
+
+
+def told(number):
+    """The event of an epoch."""
+    row = EPOCHS[number]
+    return EpochEnd(
+        run="fusion",
+        epoch=number,
+        num_epochs=4,
+        loss=row["loss"],
+        metric="val_f1",
+        score=row["val_f1"],
+        best=0.9,
+        best_epoch=1,
+        seconds=1.0,
+        device="cpu",
+        clips_per_s=1.0,
+        time_s=TIMES_S[number],
+        row=row,
+    )
+
+
+def finished_run(out):
+    run = TrainingRun(out / "training" / "fusion")
     run.model.mkdir(parents=True)
     (run.model / "model.json").write_text("{}")
-    epochs = [{"epoch": i, "loss": 3.0 - i} for i in range(3)]
-    (run.folder / "history.json").write_text(json.dumps({"job": "j", "epochs": epochs}))
-    outbox = Outbox(tmp_path, registry)
-    parent = registry.start_run("outbox")
-    outbox.put(run, params={"seed": 1}, tags={"erray.job": "j"}, parent=parent)
-    (entry,) = outbox.waiting()
-    part = registry.start_run("fusion", parent=parent)
-    registry.log_metrics(part, epochs[:2])
-    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"started": part}))
-    outbox.send(parent)
-    assert outbox.waiting() == []
-    tracked = json.loads(run.tracking.read_text())
+    history = {"job": "j", "epochs": EPOCHS, "best_epoch": 1}
+    (run.folder / "history.json").write_text(json.dumps(history))
+    return run
+
+
+FACTS = {"params": {"seed": 1}, "tags": {"erray.job": "j"}}
+
+
+def the_run(registry, run, parent):
+    """The only run below the parent, as MLflow has it, and its series as (step, value, time)."""
     client = MlflowClient(tracking_uri=registry.uri)
-    whole = client.get_run(tracked["run_id"])
+    run_id = json.loads(run.tracking.read_text())["run_id"]
+    whole = client.get_run(run_id)
     below = client.search_runs(
         [whole.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
     )
-    assert [r.info.run_id for r in below] == [whole.info.run_id]
-    history = client.get_metric_history(whole.info.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    assert [r.info.run_id for r in below] == [run_id]
+    history = client.get_metric_history(run_id, "loss")
+    return whole, [(m.step, m.value, m.timestamp) for m in history]
+
+
+def test_epochs_arrive_as_they_end_over_outages_and_drivers_each_once(home, tmp_path):
+    parent = Registry(home, experiment="tests").start_run("epochs")
+    run, store = finished_run(tmp_path), OftenAway(home, experiment="tests")
+    outbox = Outbox(tmp_path, store)
+    outbox.begin(run, **FACTS, parent=parent)
+    store.away = True
+    outbox.epoch(run, told(0))
+    store.away, outbox._next_try_s = False, 0.0
+    outbox.epoch(run, told(1))
+    client = MlflowClient(tracking_uri=store.uri)
+    entry = next((tmp_path / "outbox").glob("*.json"))
+    run_id = json.loads(entry.read_text())["started"]
+    arrived = client.get_metric_history(run_id, "loss")
+    assert [(m.step, m.timestamp) for m in arrived] == [(0, 1000250), (1, 1001500)]
+    assert client.get_run(run_id).info.status == "RUNNING" and outbox.waiting() == []
+    outbox.interrupt()
+    assert client.get_run(run_id).info.status == "FAILED"
+
+    # another driver goes on: epoch 1 is trained and told again, 3 is not told at all
+    outbox = Outbox(tmp_path, Registry(home, experiment="tests"))
+    outbox.begin(run, **FACTS, parent=parent)
+    outbox.epoch(run, replace(told(1), time_s=5000.0))
+    outbox.epoch(run, told(2))
+    outbox.put(run, **FACTS, parent=parent)
+    assert len(outbox.waiting()) == 1
+    outbox.send(parent)
+    assert list((tmp_path / "outbox").iterdir()) == []
+    whole, series = the_run(store, run, parent)
+    assert series[:3] == [(0, 3.0, 1000250), (1, 2.0, 1001500), (2, 1.0, 1002750)]
+    assert len(series) == 4 and series[3][:2] == (3, 0.0)
+    assert (whole.info.run_id, whole.info.status) == (run_id, "FINISHED")
+    assert whole.data.params["seed"] == "1"
+    # the last value of a series is the last epoch's: the chosen one has names of its own
+    assert whole.data.metrics["val_f1"] == 0.4
+    assert (whole.data.metrics["best_val_f1"], whole.data.metrics["best_epoch"]) == (0.9, 1)
+
+
+def test_a_run_whose_sending_was_cut_off_is_completed_and_there_once(home, tmp_path, monkeypatch):
+    registry = Registry(home, experiment="tests")
+    parent, run = registry.start_run("cut off"), finished_run(tmp_path)
+    outbox = Outbox(tmp_path, registry)
+    outbox.put(run, **FACTS, parent=parent)
+
+    def gone(*_):
+        raise StoreAway("the tracking store is away")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreAway):
+        patch.setattr(registry, "log_file", gone)
+        outbox.send(parent)
+    Outbox(tmp_path, Registry(home, experiment="tests")).send(parent)
+    whole, series = the_run(registry, run, parent)
+    assert [(step, value) for step, value, _ in series] == [(i, 3.0 - i) for i in range(4)]
+    assert whole.info.status == "FINISHED"
+
+
+def test_the_run_of_another_job_in_the_same_folder_ends(home, tmp_path):
+    registry = Registry(home, experiment="tests")
+    parent, run = registry.start_run("replaced"), finished_run(tmp_path)
+    outbox = Outbox(tmp_path, registry)
+    outbox.begin(run, params={}, tags={"erray.job": "older"}, parent=parent)
+    outbox.epoch(run, told(0))
+    entry = next((tmp_path / "outbox").glob("*.json"))
+    older = json.loads(entry.read_text())["started"]
+    outbox.begin(run, **FACTS, parent=parent)
+    client = MlflowClient(tracking_uri=registry.uri)
+    assert client.get_run(older).info.status == "FAILED"
+    assert len(client.get_metric_history(older, "loss")) == 1
+    outbox.epoch(run, told(0))
+    assert json.loads(entry.read_text())["started"] not in (None, older)
+
+
+def test_a_run_that_an_earlier_erray_sent_in_part_is_sent_anew_and_once(registry, tmp_path):
+    run = finished_run(tmp_path)
+    outbox = Outbox(tmp_path, registry)
+    parent = registry.start_run("outbox")
+    outbox.put(run, **FACTS, parent=parent)
+    (path,) = outbox.waiting()
+    part = registry.start_run("fusion", parent=parent)
+    registry.log_metrics(part, EPOCHS[:2])
+    entry = json.loads(path.read_text()) | {"started": part}
+    del entry["done"]  # it kept no times
+    path.write_text(json.dumps(entry))
+    outbox.send(parent)
+    assert outbox.waiting() == []
+    whole, series = the_run(registry, run, parent)
+    assert [(step, value) for step, value, _ in series] == [(i, 3.0 - i) for i in range(4)]
     assert (whole.data.params["seed"], whole.info.status) == ("1", "FINISHED")
+
+
+def test_a_training_is_tracked_from_its_first_epoch_to_its_version(tmp_path):
+    flow = make_flow(tmp_path / "films")
+    job, run, arrived = flow.job(), flow.run(FUSION), []
+    client = MlflowClient(tracking_uri=flow.registry.uri)
+    with flow.step("train") as parent:
+        tell = follow(flow, [(flow, job, run)], parent)
+        (experiment,) = client.search_experiments(filter_string="name = 'erray'")
+
+        def on_epoch(event):
+            tell(event)
+            below = f"tags.`mlflow.parentRunId` = '{parent}'"
+            (child,) = client.search_runs([experiment.experiment_id], below)
+            arrived.append((child.info.status, child.data.metrics["train_loss"], event.loss))
+
+        state = train_in_process(job, run, on_epoch=on_epoch)
+        keep(flow, run, job, state, scored_splits(flow), parent)
+    assert arrived == [("RUNNING", loss, loss) for _, _, loss in arrived] and len(arrived) == 4
+    model = register_step(flow)
+    assert register_step(flow) == model, "what is registered is not registered again"
+
+    whole = client.get_run(parent)
+    assert whole.data.tags["erray.registered_run"] == FUSION == model["run"]
+    assert whole.data.metrics["best_val_weighted_f1"] == run.history()["best_metric"]
+    rows = [row for row in run.predictions.read().to_pylist() if row["split"] == "test"]
+    right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
+    assert whole.data.metrics["test.mean_logits.accuracy"] == right
+    version = flow.registry.find("models:/erray@champion")
+    kept = kept_rows(flow.registry.fetch(version.uri, tmp_path / "got").folder)
+    assert {row["split"] for row in kept} == {"val", "holdout"}

@@ -8,7 +8,9 @@ import pytest
 
 from erray.errors import UserError
 from erray.run_record import (
+    COMMIT_VARIABLE,
     RunRecord,
+    code_commit,
     erray_home,
     git_commit,
     require_absolute_home,
@@ -110,3 +112,11 @@ def test_git_commit_marks_changed_tracked_files(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line():
     with pytest.raises(UserError, match=r"run\.json cannot be written .*--out"):
         RunRecord.load("/proc/erray").update(git_commit="abc")
+
+
+def test_a_job_has_the_commit_that_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a copy of the working folder has no .git
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
+    assert code_commit() == git_commit(tmp_path)
+    monkeypatch.setenv(COMMIT_VARIABLE, "abc-dirty")
+    assert code_commit() == "abc-dirty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from importlib.metadata import version
 
 import pytest
@@ -10,8 +11,10 @@ from ray.runtime_env import RuntimeEnv
 
 import erray.cluster
 from erray.cli.main import main
-from erray.cluster import Door
+from erray.cli.submit import _environment
+from erray.cluster import Door, working_folder
 from erray.cluster.door import Fault
+from erray.run_record import COMMIT_VARIABLE
 
 ADDRESS = "http://127.0.0.1:9999"
 
@@ -132,3 +135,22 @@ def test_a_database_without_its_password_is_sent(capsys):
     arguments = ["extract", "--address", ADDRESS, "--dry-run", "--json", "--"]
     assert call(*arguments, "-o", "tune.storage=postgresql://u@h/db") == 0
     assert "postgresql://u@h/db" in json.loads(capsys.readouterr().out)["entrypoint"]
+
+
+def test_the_commit_travels_with_the_job(folder, capsys):
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    noted = {COMMIT_VARIABLE: git("rev-parse", "HEAD")}
+    assert _environment(working_folder(folder), "python", [])["env_vars"] == noted
+    given = _environment(working_folder(folder), "python", [f"{COMMIT_VARIABLE}=mine"])
+    assert given["env_vars"] == {COMMIT_VARIABLE: "mine"}
+    arguments = ["extract", "--address", ADDRESS, "--dry-run", "--json"]
+    assert call(*arguments) == 0
+    assert json.loads(capsys.readouterr().out)["variables"] == [COMMIT_VARIABLE]

@@ -37,8 +37,9 @@ class Recorder(Registry):
         self.told.append({"name": name, **facts})
         yield name
 
-    def log_metrics(self, run_id: str, rows: Any) -> None:
-        assert run_id in {run["name"] for run in self.told}
+    def log_metrics(self, run_id: str, rows: Any, *, times_s: Any = None) -> None:
+        (run,) = (run for run in self.told if run["name"] == run_id)
+        run.setdefault("logged", []).append((rows, times_s))
 
     def log_file(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         assert path.is_file()
@@ -146,7 +147,9 @@ def test_a_search_says_whether_it_saw_what_is_set_apart(tuned_flow, job):
 
 def trial(number: int, state: str, reason: str | None = None) -> dict[str, Any]:
     curve = [0.3, 0.4]
+    times_s = None if state == "interrupted" else [10.0, 12.5]
     about = {"number": number, "state": state, "value": 0.4, "curve": curve, "reason": reason}
+    about["times_s"] = times_s
     return about | {"params": {}, "settings": {"train.optimiser.lr": 0.02}}
 
 
@@ -204,3 +207,7 @@ def test_trials_are_tracked_with_how_they_ended(tuned_flow):
     assert reasons[:2] == [None, None] and reasons[3] == "the driver ended first"
     assert "no room" in reasons[2] and "secret" not in reasons[2]
     assert all(run["tags"]["erray.job"] for run in told), "the facts of a training are there too"
+    rows = [{"epoch": 0, "val_weighted_f1": 0.3}, {"epoch": 1, "val_weighted_f1": 0.4}]
+    best = ([{"best_val_weighted_f1": 0.4}], None)
+    assert told[0]["logged"] == [(rows, [10.0, 12.5]), best]
+    assert told[3]["logged"] == [(rows, None), best], "its driver kept no times"

@@ -44,6 +44,9 @@ def test_every_end_of_a_trial_is_told(open_ledger):
     assert "driver ended" in study.trials[1]["reason"]
     assert study.trials[3]["reason"] is None
     assert study.trials[3]["seconds"] == 0.2
+    times_s = study.trials[0]["times_s"]
+    assert len(times_s) == 9 and times_s == sorted(times_s)
+    assert study.trials[1]["times_s"] is None, "its driver ended before it told them"
     assert study.best == 0, "the best complete one, of equal ones the first"
     assert study.best_settings == study.trials[0]["settings"]
     assert max(study.trials[0]["curve"]) == study.trials[0]["curve"][4] == 0.5
