@@ -200,7 +200,10 @@ def _checked_files(folder: Path) -> tuple[bytes, bytes]:
     files = {}
     for name in (SUMS, DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():
-            raise UserError(f"no {name} in {folder}: expected a model that erray has saved")
+            raise UserError(
+                f"no {name} in {folder}: expected a model that erray has saved; `erray train -r "
+                f"RECIPE` writes training/fusion/model below the run's folder"
+            )
         files[name] = (folder / name).read_bytes()
     expected = f"{_sha256(files[WEIGHTS])}  {WEIGHTS}\n{_sha256(files[DESCRIPTION])}  {DESCRIPTION}"
     lines = files[SUMS].decode("utf-8", errors="replace").splitlines()

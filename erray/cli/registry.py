@@ -166,8 +166,8 @@ def _store(uri: str | None) -> Registry:
 
     if uri is None and not (erray_home() / "mlflow.db").is_file():
         raise UserError(
-            f"no tracking store in {erray_home()}: set ERRAY_HOME to the folder that holds "
-            f"mlflow.db, or pass --uri"
+            f"no tracking store in {erray_home()}: `erray train -r RECIPE` makes one; or set "
+            f"ERRAY_HOME to the folder that holds mlflow.db, or pass --uri"
         )
     return Registry(erray_home(), uri=uri)
 

@@ -89,7 +89,10 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     path = Path(name_or_file)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
-            raise UserError(f"no recipe file {name_or_file}: give an existing .yaml file")
+            raise UserError(
+                f"no recipe file {name_or_file}: give an existing .yaml file, or one of: "
+                f"{', '.join(recipe_names())}"
+            )
         text, default_name = _read_text(path), path.stem
     else:
         if name_or_file not in recipe_names():

@@ -122,7 +122,10 @@ def _unsplit(config: Corpus, folder: Path, split_folders: dict[int, Path]) -> li
 
 def _read_split(config: Corpus, path: Path, names: dict[int, str], split: str) -> list[Clip]:
     if not path.is_file():
-        raise UserError(f"no split file {path}: expected {', '.join(f'{s}.txt' for s in _SPLITS)}")
+        raise UserError(
+            f"no split file {path}: expected {', '.join(f'{s}.txt' for s in _SPLITS)} in "
+            f"{path.parent}: copy it there, or set corpus.annotations to another folder"
+        )
     clips: list[Clip] = []
     bad_rows = BadRows(path)
     for where, line in text_lines(path):
@@ -168,7 +171,10 @@ def _class_names(*folders: Path) -> dict[int, str]:
     """Class number to name, from the first ``class_id.yaml`` there is."""
     path = next((f / "class_id.yaml" for f in folders if (f / "class_id.yaml").is_file()), None)
     if path is None:
-        raise UserError(f"no class_id.yaml in {' or '.join(map(str, folders))}")
+        raise UserError(
+            f"no class_id.yaml in {' or '.join(map(str, folders))}: copy it there from the "
+            f"published split files"
+        )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -33,7 +33,10 @@ def read_challenge(config: Corpus) -> CorpusClips:
         )
     path = root / config.annotations
     if not path.is_file():
-        raise UserError(f"no frame list at {path}: set corpus.annotations")
+        raise UserError(
+            f"no frame list at {path}: set corpus.annotations to the organisers' list of frames, "
+            f"relative to corpus.root"
+        )
     media: dict[str, str] = {}
     first_line: dict[str, str] = {}
     bad_rows = BadRows(path)

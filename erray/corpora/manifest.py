@@ -63,7 +63,10 @@ def _manifest_path(config: Corpus) -> Path:
     if path.suffix not in {".csv", ".parquet"}:
         raise UserError(f"corpus.manifest {config.manifest!r}: expected .csv or .parquet")
     if not path.is_file():
-        raise UserError(f"no manifest at {path}: set corpus.manifest")
+        raise UserError(
+            f"no manifest at {path}: `erray corpus manifest {config.root}` makes one of films in "
+            f"folders named after their class; or set corpus.manifest"
+        )
     return path
 
 

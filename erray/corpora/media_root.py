@@ -21,7 +21,10 @@ def corpus_root(config: Corpus) -> Path:
         raise UserError("corpus.root is not set: give the folder of the media, -o corpus.root=DIR")
     root = Path(config.root)
     if not root.is_dir():
-        raise UserError(f"corpus.root {config.root!r} is not a folder")
+        raise UserError(
+            f"corpus.root {config.root!r} is not a folder: give that of the media, "
+            f"-o corpus.root=DIR"
+        )
     return root
 
 

@@ -148,7 +148,8 @@ def path_of(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise UserError(
-            f"no weights at {weights}: expected a file, or one of {', '.join(manifest())}"
+            f"no weights at {weights}: expected a file, or one of {', '.join(manifest())}, which "
+            f"`erray weights fetch NAME` gets"
         )
     return path
 

@@ -60,7 +60,9 @@ def find_run(folder: Path) -> TrainingRun:
         UserError: neither is there.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: give the folder of a run")
+        raise UserError(
+            f"no folder {folder}: give the folder of a run, which `erray train -r RECIPE` makes"
+        )
     for run in (TrainingRun(folder / "training" / FUSION), TrainingRun(folder)):
         if run.history():
             return run

@@ -235,5 +235,8 @@ def submission_list(recipe: Recipe) -> Path:
         )
     path = Path(recipe.corpus.root) / listed
     if not path.is_file():
-        raise UserError(f"no frame list at {path}: set predict.frame_list")
+        raise UserError(
+            f"no frame list at {path}: set predict.frame_list to the organisers' list, relative to "
+            f"corpus.root; null writes no submission"
+        )
     return path

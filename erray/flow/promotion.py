@@ -141,7 +141,10 @@ def compare_kept(
     """
     clips_a, clips_b = LabelledClips.from_rows(a), LabelledClips.from_rows(b)
     if clips_a is None or clips_b is None:
-        raise UserError(f"{names[1 if clips_a else 0]} keeps no predictions of val")
+        raise UserError(
+            f"{names[1 if clips_a else 0]} keeps no predictions of val: train it again with `erray "
+            f"train`, or move the alias by hand with `erray registry promote --force --why TEXT`"
+        )
     remedy = "only versions with the same clips of val are compared"
     require_same_clips(clips_a, clips_b, names=names, remedy=remedy)
     own = [{row["clip_id"] for row in rows if row["split"] == HOLDOUT} for rows in (a, b)]

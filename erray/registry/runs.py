@@ -196,7 +196,10 @@ class Runs:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise UserError(f"no run {run_id!r} in the tracking store") from None
+            raise UserError(
+                f"no run {run_id!r} in the tracking store: `erray registry show MODEL` names that "
+                f"of a version"
+            ) from None
         return RunFacts(
             run_id=run_id,
             name=run.info.run_name,

@@ -146,9 +146,15 @@ class Versions(Runs):
         entries = {entry.version: entry for entry in self.versions(name)}
         aliases = {alias: entry for entry in entries.values() for alias in entry.aliases}
         if alias is not None and alias not in aliases:
-            raise UserError(f"{model_uri}: no alias {alias!r}; there are: {_list(aliases)}")
+            raise UserError(
+                f"{model_uri}: no alias {alias!r}; there are: {_list(aliases)}; `erray registry "
+                f"promote models:/{name}/NUMBER --alias {alias}` sets it"
+            )
         if alias is None and number not in entries:
-            raise UserError(f"{model_uri}: no version {number}; there are: {_list(entries)}")
+            raise UserError(
+                f"{model_uri}: no version {number}; there are: {_list(entries)}; `erray registry "
+                f"list {name}` shows them"
+            )
         return entries[number] if alias is None else aliases[alias]
 
     def versions(self, model_name: str) -> list[Version]:
@@ -196,7 +202,10 @@ class Versions(Runs):
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             there = _list(self.model_names())
-            raise UserError(f"no model {name!r}; there are: {there}") from None
+            raise UserError(
+                f"no model {name!r}; there are: {there}; `erray train` registers one under its "
+                f"recipe's tracking.model_name"
+            ) from None
 
 
 def folder_sha256(folder: Path) -> str:

@@ -100,7 +100,7 @@ def training_folder(folder: str) -> str:
     if place is None:
         raise UserError(
             f"no finished training run in {folder} to compare with: expected history.json and "
-            f"predictions there, or in training/{FUSION} below it"
+            f"predictions there, or in training/{FUSION} below it; `erray train` writes them"
         )
     return place
 

@@ -218,7 +218,7 @@ def test_nothing_is_unpickled_on_the_way(registry, checkpoint, tmp_path):
         ("runs:/abc/model", "expected models:/name@alias"),
         ("models:/absent/1", "no model 'absent'; there are: .*listed"),
         ("models:/listed@best", "no alias 'best'; there are: champion"),
-        ("models:/listed/7", "no version 7; there are: 1$"),
+        ("models:/listed/7", "no version 7; there are: 1; `erray registry list listed`"),
     ],
 )
 def test_a_wrong_uri_lists_what_exists(registry, client, tmp_path, uri, message):

@@ -1,9 +1,12 @@
 """Models and states come back as they were; whatever is damaged or foreign is refused unread."""
 
+import ast
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -98,6 +101,14 @@ def test_a_model_comes_back(folder, description):
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trainable == {name for name, _ in fresh_model(description).named_parameters()}
     assert all(x.device.type == "cpu" for x in model.state_dict().values())
+
+
+def test_the_page_opens_a_model(folder, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "registry.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert code is not None
+    exec(code[1].replace("runs/demo/training/fusion/model", str(folder)), {})
+    assert set(ast.literal_eval(capsys.readouterr().out)) == set(CEXPR_7.names)
 
 
 def test_the_sums_are_those_of_the_files(folder):

@@ -230,7 +230,10 @@ def test_clips_carry_the_hash_of_their_content(root):
     [
         ({"root": ""}, r"corpus\.root is not set"),
         ({"root": "no/such/folder"}, "is not a folder"),
-        ({"manifest": "absent.csv"}, "no manifest at .*absent.csv"),
+        (
+            {"manifest": "absent.csv"},
+            r"no manifest at .*absent.csv: `erray corpus manifest .*` makes one",
+        ),
         ({"manifest": "clips.json"}, r"expected \.csv or \.parquet"),
     ],
 )

@@ -79,7 +79,7 @@ def test_other_clips_are_refused_unless_the_common_ones_are_asked_for(two, tmp_p
 
 
 def test_what_is_no_pair_of_runs_is_refused(two, tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*nowhere: give the folder of a run"):
+    with pytest.raises(UserError, match=r"no folder .*nowhere: .*`erray train -r RECIPE`"):
         compared(two[0], tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"no finished training run in .*training/fusion below it"):
         find_run(tmp_path)
