@@ -91,7 +91,9 @@ class TrainingDisplay:
 
     def epoch(self, event: EpochEnd) -> None:
         """An epoch of one of them has ended."""
-        facts = self._facts[event.run]
+        facts = self._facts.get(event.run)
+        if facts is None:  # a shared folder showed it late: the run has its last line
+            return
         facts.add(event)
         num_done = event.epoch + 1
         if console.is_terminal:

@@ -107,6 +107,15 @@ def test_a_run_that_was_trained_before_says_that_it_was_written(screen):
     assert screen.getvalue().splitlines()[-1] == "  fusion: written in 0 s"
 
 
+def test_an_epoch_that_arrives_after_its_run_has_ended_is_not_told(screen):
+    with training_display() as shown:
+        shown.begin({"hog": 4, "hash": 4})
+        shown.finish("hog")
+        before = screen.getvalue()
+        shown.epoch(epoch_end("hog", 3))
+    assert screen.getvalue() == before
+
+
 TRIALS = (
     news(0, "running", 1, 0),
     news(1, "running", 1, 0),
