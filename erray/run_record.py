@@ -39,6 +39,7 @@ class RunRecord:
         seconds: wall time per stage, summed over reruns of the stage in the same folder.
         model: ``{"name", "version"}`` of the registered model.
         clips: number of clips ``wanted``, ``done`` and ``rejected``.
+        recipe_file: ``path`` and ``sha256`` of the recipe's file; None in runs of before.
     """
 
     out: str
@@ -50,6 +51,7 @@ class RunRecord:
     tracking_uri: str | None = None
     parent_run_id: str | None = None
     clips: dict[str, int] | None = None
+    recipe_file: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, out: str | Path) -> RunRecord:

@@ -41,7 +41,7 @@ def check(
     from erray.flow.corpus import recipe_corpus
     from erray.flow.preflight import wordless_streams
 
-    loaded, folder = resolve(recipe, override, out)
+    loaded, folder, _ = resolve(recipe, override, out)
     found = recipe_corpus(loaded, folder)
     findings = check_corpus(loaded.corpus, found)
     findings += check_purpose(

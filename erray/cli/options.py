@@ -16,6 +16,7 @@ import yaml
 
 from erray.cli.display import leave_output_to_json, print_json, say, say_plainly
 from erray.cli.progress import extraction_display
+from erray.cli.recipe_file import RecipeFile
 from erray.cli.training_progress import training_display
 from erray.config import Recipe, load_recipe
 from erray.credentials import masked
@@ -50,10 +51,19 @@ DryRunOption = Annotated[
 ]
 
 
-def resolve(recipe: str, overrides: list[str] | None, out: Path | None) -> tuple[Recipe, Path]:
-    """Load the recipe with its overrides; choose the run's folder."""
-    loaded = load_recipe(recipe, overrides)
-    return loaded, (out or erray_home() / loaded.name).absolute()
+def resolve(
+    recipe: str, overrides: list[str] | None, out: Path | None
+) -> tuple[Recipe, Path, RecipeFile]:
+    """Load the recipe with its overrides; choose the run's folder; say which file it was.
+
+    Raises:
+        UserError: the folder of its name holds the run of another recipe.
+    """
+    loaded, file = load_recipe(recipe, overrides), RecipeFile.of(recipe)
+    folder = (out or erray_home() / loaded.name).absolute()
+    if out is None:
+        file.require_own(folder)
+    return loaded, folder, file
 
 
 @contextmanager
@@ -64,8 +74,11 @@ def open_flow(
     *,
     quiet: bool,
     home: Path | None = None,
+    file: RecipeFile | None = None,
 ) -> Iterator[Flow]:
     """Yield the run in ``out`` with a live display; nobody else writes to it then.
+
+    The folder then holds the run of the recipe in ``file``, where there is one.
 
     Before that all that ``steps`` will make of the recipe is made without data.
 
@@ -86,6 +99,9 @@ def open_flow(
         if not quiet:
             flow = replace(flow, training=training, on_trial=training.trial)
         with hold(out):
+            line = None if file is None else file.take(out)
+            if line is not None:
+                say_plainly(line)
             yield flow
 
 

@@ -72,13 +72,13 @@ def predict(
     if annotate:
         raise UserError("--annotate is for videos on the command line: give them, or leave it out")
     more = [] if model is None else [f"predict.model={json.dumps(model)}"]
-    loaded, folder = resolve(recipe, [*(override or []), *more], out)
+    loaded, folder, file = resolve(recipe, [*(override or []), *more], out)
     if dry_run:
         show_plan(loaded, folder, ["predict"], as_json=as_json)
         return
     from erray.flow.predict import predict_step
 
-    with open_flow(loaded, folder, ["predict"], quiet=as_json) as flow:
+    with open_flow(loaded, folder, ["predict"], quiet=as_json, file=file) as flow:
         require_fit(flow, ["predict"])
         result = predict_step(flow)
     show_prediction(result)

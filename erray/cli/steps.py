@@ -21,6 +21,7 @@ from erray.cli.options import (
     show_plan,
 )
 from erray.cli.predict import predict
+from erray.cli.recipe_file import RecipeFile
 from erray.cli.repeat import REPEAT, repeat, show_repeat
 from erray.cli.results import (
     show_ablation,
@@ -94,11 +95,11 @@ def extract(
 
         return extract_step(flow, retry=retry)
 
-    loaded, folder = resolve(recipe, override, out)
+    loaded, folder, file = resolve(recipe, override, out)
     if dry_run:
         show_plan(loaded, folder, ["extract"], as_json=as_json, retry=retry)
         return
-    run_step("extract", step, show_extraction, loaded, folder, as_json, dry_run)
+    run_step("extract", step, show_extraction, loaded, folder, file, as_json, dry_run)
 
 
 def report(
@@ -122,14 +123,21 @@ def report(
 
 
 def run_step(
-    name: str, step: Step, show: Show, recipe: Recipe, out: Path, as_json: bool, dry_run: bool
+    name: str,
+    step: Step,
+    show: Show,
+    recipe: Recipe,
+    out: Path,
+    file: RecipeFile,
+    as_json: bool,
+    dry_run: bool,
 ) -> None:
     """Run one step of a recipe, or show its plan; print its result."""
     steps = list(PIPELINE) if name == "pipeline" else [name]
     if dry_run:
         show_plan(recipe, out, steps, as_json=as_json)
         return
-    with open_flow(recipe, out, steps, quiet=as_json) as flow:
+    with open_flow(recipe, out, steps, quiet=as_json, file=file) as flow:
         require_fit(flow, steps)
         result = step(flow)
     show(result)
