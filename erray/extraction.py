@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from erray import interrupt
 from erray.clip_batches import (
     CLOCKED_SCHEMA,
     batched,
@@ -146,7 +147,9 @@ class Extractor:
         todo = pending(dict(zip(keys, clips, strict=True)), states, retry=self.retry)
         self._computed[name] = len(todo)
         if todo:
-            self._compute(name, todo)
+            with interrupt.accounts():
+                interrupt.account(lambda: self._kept(name, keys))
+                self._compute(name, todo)
             self._still_held()
             self.run.status.merge()
             states = self.run.status.states(fingerprint, limits=limits)
@@ -159,6 +162,10 @@ class Extractor:
             else:
                 self._rejected.setdefault(clip.clip_id, (name, key))
         return done
+
+    def _kept(self, name: str, keys: list[str]) -> str:
+        states = self.run.status.states(self.plan.fingerprints[name])
+        return f"{len(states.keys() & set(keys))} of {len(set(keys))} clips ({name})"
 
     def _compute(self, name: str, todo: dict[str, Clip]) -> None:
         self.progress.begin(name, len(todo))

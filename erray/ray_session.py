@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 
+from erray import interrupt
+
 # The tables, not the object store, carry the data: half a gigabyte holds every batch in flight.
 LOCAL_OBJECT_STORE_BYTES = 512 * 1024**2
 
@@ -52,6 +54,7 @@ def ray_session(
     with nullcontext() if verbose else _unheard_stderr():
         ray.init(logging_level=level, log_to_driver=verbose, **settings)
     try:
+        interrupt.rearm()  # Ray handles SIGTERM by an exit of its own
         yield dict(ray.cluster_resources())
     finally:
         ray.shutdown()
@@ -69,7 +72,7 @@ def _unheard_stderr() -> Iterator[None]:
         os.dup2(heard.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             heard.seek(0)
             os.write(saved, heard.read())
             raise

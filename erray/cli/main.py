@@ -21,6 +21,7 @@ from erray.cli.steps import add_steps
 from erray.cli.submit import submit
 from erray.cli.weights import weights_app
 from erray.errors import UserError
+from erray.interrupt import stoppable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,10 +69,14 @@ def guarded() -> Iterator[None]:
         sys.exit(2)
 
 
+def _say_end(line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 after a user's mistake."""
     try:
-        with guarded():
+        with guarded(), stoppable(_say_end):
             app(list(sys.argv[1:] if arguments is None else arguments))
     finally:
         leave_output_to_json(False)  # as this process may run another command

@@ -13,6 +13,7 @@ from erray.cli.display import print_json, print_plainly, results, say_plainly
 from erray.cli.options import JsonOption
 from erray.credentials import has_secret
 from erray.errors import UserError
+from erray.interrupt import Interrupted
 from erray.run_record import COMMIT_VARIABLE, git_commit
 
 if TYPE_CHECKING:
@@ -106,9 +107,10 @@ def _run(
 def _follow(jobs: Jobs, name: str) -> int:
     try:
         jobs.follow(name, _write)
-    except KeyboardInterrupt:
-        say_plainly(f"the job goes on: 'ray job logs {name} --follow', 'ray job stop {name}'")
-        raise typer.Exit(130) from None
+    except Interrupted:
+        raise Interrupted(
+            f"the job goes on: 'ray job logs {name} --follow', 'ray job stop {name}'"
+        ) from None
     code, end = jobs.exit_code(name)
     print_plainly(f"job {name} {end}")
     return code

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from erray import interrupt
 from erray.demo.encode import FRAME_RATE_HZ, SAMPLE_RATE_HZ, write_mp4
 from erray.demo.expression import draw_activation
 from erray.demo.plan import ClipPlan, plan_corpus
@@ -118,7 +119,9 @@ def _build(root: Path, plans: Sequence[ClipPlan], *, seed: int, num_processes: i
         initializer=torch.set_num_threads,
         initargs=(1,),
     ) as pool:
-        num_frames = list(pool.map(partial(make_clip, root, seed), plans))
+        with interrupt.deaf_children():  # they start here
+            made = pool.map(partial(make_clip, root, seed), plans)
+        num_frames = list(made)
     _write_tables(root, plans, num_frames)
 
 

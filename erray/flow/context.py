@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from erray import interrupt
 from erray.config import Recipe, fingerprint
 from erray.corpora import CorpusClips
 from erray.corpora.check import check_corpus
@@ -216,7 +217,7 @@ class Flow:
         run_id = self.parent_run()
         self.outbox.send(run_id)
         try:
-            with self.record.time(name):
+            with self.record.time(name), interrupt.accounts():
                 yield run_id
         except BaseException:
             self.outbox.interrupt()

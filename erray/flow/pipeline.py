@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from erray import interrupt
 from erray.flow.context import Flow
 from erray.flow.extract import extract_step
 from erray.flow.predict import predict_step
@@ -39,8 +40,11 @@ def run_pipeline(flow: Flow, *, on_step: StepCallback) -> dict[str, Any]:
     if flow.recipe.predict.split not in {clip.split for clip in flow.clips}:
         del steps["predict"]
     result: dict[str, Any] = {}
-    with ray_session():
+    done: list[str] = []
+    with ray_session(), interrupt.accounts():
+        interrupt.account(lambda: f"{len(done)} of {len(steps)} steps")
         for name, step in steps.items():
             result = step(flow)
+            done.append(name)
             on_step(name, result)
     return result

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from erray import interrupt
 from erray.errors import UserError
 from erray.flow.context import Flow
 from erray.flow.extract import checked_extraction
@@ -36,6 +37,8 @@ def predict_step(flow: Flow) -> dict[str, Any]:
     with flow.step("predict") as parent:
         model = flow.registry.fetch(uri, flow.out / "model")
         checked_extraction(flow)
+        predicted: dict[str, str] = {}
+        interrupt.account(lambda: f"{len(predicted)} of {len(clips)} predictions")
         predictions = predict_clips(
             flow.recipe,
             clips,

@@ -11,7 +11,7 @@ from erray.corpora.cexpr import fold_numbers
 from erray.corpora.findings import WARNING, refuse_errors
 from erray.flow.context import Flow
 from erray.flow.spread import Answers, answers, pooled, scores, spread
-from erray.flow.train import follow, keep, scored_splits
+from erray.flow.train import account_for, follow, keep, scored_splits
 from erray.ray_session import ray_session
 from erray.store import write_json
 from erray.training.fanout import train_each
@@ -99,6 +99,7 @@ def fold_flows(flow: Flow, folds: Literal["all"] | list[int] | None) -> dict[int
 
 def _train(flow: Flow, repetitions: list[Repetition], parent: str) -> None:
     """Train what is not finished, as many at a time as there is room for."""
+    account_for([(r.job, r.run) for r in repetitions])
     todo = {r.run.folder: r for r in repetitions if not r.run.is_finished(r.job)}
     if not todo:
         return

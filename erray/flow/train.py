@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from erray import interrupt
 from erray.corpora.holdout import HOLDOUT, VAL
 from erray.flow.context import FUSION, Flow
 from erray.ray_session import ray_session
@@ -30,6 +31,7 @@ def train_step(flow: Flow) -> dict[str, Any]:
     names = [FUSION, *(flow.recipe.streams if len(flow.recipe.streams) > 1 else ())]
     with flow.step("train") as parent:
         jobs = {name: flow.job(None if name == FUSION else [name]) for name in names}
+        account_for([(job, flow.run(name)) for name, job in jobs.items()])
         todo = {n: job for n, job in jobs.items() if not flow.run(n).is_finished(job)}
         if todo:
             if flow.corpus.holdout:
@@ -55,12 +57,28 @@ def ablate_step(flow: Flow) -> dict[str, TrainingRun]:
     runs = {"+".join(s): flow.run(f"ablation/{'+'.join(s)}") for s in subsets}
     with flow.step("ablate") as parent:
         jobs = {"+".join(s): flow.job(s) for s in subsets}
+        account_for([(jobs[name], run) for name, run in runs.items()])
         todo = [(jobs[n], run) for n, run in runs.items() if not run.is_finished(jobs[n])]
         if todo:
             splits = scored_splits(flow)
             with ray_session():
                 train_all(flow, todo, splits, parent)
     return runs
+
+
+def account_for(trainings: Sequence[tuple[TrainJob, TrainingRun]]) -> None:
+    """Let a signal say how many of ``trainings`` are done, and what is kept of the others."""
+
+    def kept() -> str:
+        unfinished = [(job, run) for job, run in trainings if not run.is_finished(job)]
+        begun = [(run.kept_epochs(job), job, run) for job, run in unfinished]
+        parts = [f"{len(trainings) - len(unfinished)} of {len(trainings)} trainings"]
+        parts += [
+            f"{n} of {job.settings.epochs} epochs of {run.name}" for n, job, run in begun if n
+        ]
+        return ", ".join(parts)
+
+    interrupt.account(kept)
 
 
 def train_all(

@@ -13,7 +13,7 @@ from erray.credentials import without_credentials
 from erray.flow.contest import Contender, contest
 from erray.flow.context import FUSION, TUNED, Flow
 from erray.flow.repeat import fold_flows
-from erray.flow.train import scored_splits, summary, track, train_all
+from erray.flow.train import account_for, scored_splits, summary, track, train_all
 from erray.ray_session import ray_session
 from erray.store import write_json
 from erray.training.job import TrainJob
@@ -92,6 +92,7 @@ def _jobs(flow: Flow) -> dict[str, str]:
 
 
 def _train(flow: Flow, contenders: Sequence[Contender], parent: str) -> None:
+    account_for([(c.job, c.run) for c in contenders])
     todo = [(c.job, c.run) for c in contenders if not c.run.is_finished(c.job)]
     if todo:
         train_all(flow, todo, scored_splits(flow), parent)

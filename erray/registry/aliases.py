@@ -16,6 +16,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from erray import interrupt
 from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.registry.connection import Connection
@@ -142,6 +143,7 @@ class Registry(Versions):
         """
         name, client = version.name, self._connection.client
         self._require(name, alias, before, "before this move was made")
+        interrupt.check()
         self._connection.patiently(partial(_set_alias, client, name, alias, version.version))
         now = datetime.now(UTC)
         move = Move(

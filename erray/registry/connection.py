@@ -28,6 +28,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from erray import interrupt
 from erray.credentials import without_credentials
 from erray.errors import UserError
 from erray.registry.home import ARTIFACTS, DATABASE, former_homes, local_path, move_addresses
@@ -150,7 +151,7 @@ class Connection:
                     ) from None
                 if not is_outage(error):
                     raise
-                if time.monotonic() + RETRY_PAUSE_S > give_up_s:
+                if interrupt.requested() or time.monotonic() + RETRY_PAUSE_S > give_up_s:
                     raise StoreAway(
                         f"the tracking store {without_credentials(self.uri)} is away "
                         f"({one_line(error)}): what is computed is kept; run the command again "

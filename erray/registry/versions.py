@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from erray import interrupt
 from erray.errors import UserError
 from erray.registry.names import parse_model_uri, require_valid_name
 from erray.registry.runs import Runs
@@ -80,6 +81,7 @@ class Versions(Runs):
         Raises:
             UserError: a name that MLflow does not take.
         """
+        interrupt.check()
         require_valid_name(model_name)
         client, patiently = self._connection.client, self._connection.patiently
         sha256 = folder_sha256(folder)
@@ -94,6 +96,7 @@ class Versions(Runs):
             SHA256_TAG: sha256,
         }
         source = f"{run.info.artifact_uri}/{path}"
+        interrupt.check()  # the upload may have taken long
         create = partial(client.create_model_version, await_creation_for=0)
         created = patiently(partial(create, model_name, source, run_id, tags=all_tags))
         return _version(created, {})

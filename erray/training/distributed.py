@@ -66,7 +66,7 @@ def train_distributed(
     folder = storage / job.fingerprint
     _drop_broken_list(folder)
     (folder / _REFUSAL).unlink(missing_ok=True)
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _Trainer(
         _worker,
         train_loop_config={"job": job, "run": run, "folder": folder},
         scaling_config=_scaling(job, dict(ray.cluster_resources())),
@@ -87,6 +87,13 @@ def train_distributed(
     assert checkpoint is not None, "Ray Train returned no checkpoint"
     with checkpoint.as_directory() as kept:
         return load_state(Path(kept) / _STATE)
+
+
+class _Trainer(ray.train.torch.TorchTrainer):
+    """A trainer that leaves Ctrl-C to the command: Ray's own handler goes on after it."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Register none."""
 
 
 def _scaling(job: TrainJob, cluster: Mapping[str, float]) -> ScalingConfig:

@@ -106,6 +106,12 @@ class TrainingRun:
         """The run holds the result of exactly this job, and it was tracked."""
         return self.holds(job.fingerprint)
 
+    def kept_epochs(self, job: TrainJob) -> int:
+        """Epochs of ``job`` that another start does not train again, as its states say."""
+        paths = [self.state, *self.folder.glob(f"ray/{job.fingerprint}/*/{self.state.name}")]
+        states = [usable_state(job, path) for path in paths]
+        return max((state["epoch"] for state in states if state is not None), default=0)
+
     def holds(self, fingerprint: str) -> bool:
         """As :meth:`is_finished`, of the job with this fingerprint."""
         return self.history().get("job") == fingerprint and self.tracking.is_file()

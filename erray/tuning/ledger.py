@@ -77,6 +77,8 @@ class Ledger:
         self._settle_stale()
         self._sampler = sampler
         self._samplers = make_samplers(seed, num_before=len(self.trials), liar=max_concurrent > 1)
+        self.num_ended = self.num_counted
+        """Trials that have ended and count; kept without the storage."""
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -171,6 +173,7 @@ class Ledger:
 
     def _end(self, number: int) -> Running:
         running = self._running.pop(number)
+        self.num_ended += 1
         running.trial.set_user_attr(SECONDS, round(running.seconds, 3))
         running.trial.set_user_attr(TIMES, running.times_s)
         return running

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 
+from erray import interrupt
 from erray.config import Recipe, fingerprint
 from erray.training.job import TrainJob
 from erray.training.validation import selection_key
@@ -56,6 +57,7 @@ def search(
             seed=recipe.seed,
             on_trial=on_trial,
         )
+        interrupt.account(lambda: f"{ledger.num_ended} of {settings.num_trials} trials")
         if ledger.num_counted < settings.num_trials:
             device = "cuda" if settings.gpus_per_trial > 0 else "cpu"
             run_trials(

@@ -11,7 +11,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 # Lowest first. A room is a module or package of erray; it imports rooms of lower layers only.
 LAYERS = (
-    ("records", "labels", "config", "credentials", "errors", "finite", "options", "recipes"),
+    (
+        "records",
+        "labels",
+        "config",
+        "credentials",
+        "errors",
+        "finite",
+        "interrupt",
+        "options",
+        "recipes",
+    ),
     ("store", "media", "run_record", "hub", "feature_rows"),
     (
         "calibration",
