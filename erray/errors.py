@@ -1,9 +1,27 @@
-"""The two expected failures; everything else is a bug and keeps its traceback."""
+"""The two expected failures, and what the system refuses; everything else keeps its traceback."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_OTHER_PLACE = "change its owner or its mode, or name another place"
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EACCES: _OTHER_PLACE,
+    errno.EPERM: _OTHER_PLACE,
+    errno.EROFS: "name a place that can be written",
+    errno.ENOTDIR: "a part of the path is a file: name another place",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "remove it, or name another place",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.EMFILE: "raise the limit with ulimit -n",
+    errno.ENFILE: "end other programs, or raise the limit of this machine",
+    errno.EIO: "look at the disk",
+    errno.ESTALE: "look at the mount",
+}
 
 
 class UserError(ValueError):
@@ -31,3 +49,9 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     by_case = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(found.casefold(), by_case, n=1)
     return f"; did you mean {by_case[near[0]]}?" if near else ""
+
+
+def refusal(error: OSError) -> tuple[str, str] | None:
+    """What the system refused, in its words, and what to do; None for what may be a defect here."""
+    advice = _ADVICE.get(error.errno or 0)
+    return None if advice is None else (error.strerror or str(error), advice)

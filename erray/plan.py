@@ -64,7 +64,7 @@ class Plan:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Stage name to fingerprint."""
-        prints = {TRACKS: fingerprint(self._tracks_settings())}
+        prints = {TRACKS: fingerprint(self._tracks_settings(self.detector))}
         clock_hz = self.recipe.corpus.clock_hz
         clock: dict[str, Any] = {"clock_hz": clock_hz, "version": _CLOCK_VERSION}
         words = clock if clock_hz is None else clock | {"words_version": _WORDS_VERSION}
@@ -93,8 +93,10 @@ class Plan:
     @property
     def detector(self) -> DetectorConfig | None:
         """Settings of the face detector; None where no stream asks for faces."""
-        if "face" not in self.modalities.values():
-            return None
+        return self._detector if "face" in self.modalities.values() else None
+
+    @property
+    def _detector(self) -> DetectorConfig:
         faces = self.recipe.faces
         return DetectorConfig(
             min_face_px=faces.min_face_px,
@@ -123,20 +125,33 @@ class Plan:
 
     def key(self, stage: str, clip: Clip) -> str:
         """Return the key of a clip's row in ``stage``: content and settings, never a name."""
-        if self.reads_media:
-            # a missing medium has no content: its path keeps it apart from other missing ones
-            parts: list[object] = [clip.file_sha256 or clip.media, clip.start_s, clip.end_s]
-        else:
-            # what erray.stages.clock.stated_ticks guesses the length by
-            guess: float | None = None
-            if clip.stated_s is None:
-                guess = clip.heard_until_s or len((clip.transcript or "").split())
-            parts = [clip.start_s, clip.stated_s, guess]
+        parts = self._content(clip)
         if self.modalities.get(stage) == "text":
             parts += [clip.transcript, clip.words]
             if clip.words or (clip.transcript or "").strip():
                 parts.append(_WORDS_VERSION)
         return row_key(self.fingerprints[stage], *parts)
+
+    def _content(self, clip: Clip) -> list[object]:
+        """What a clip's clock is made of, besides settings."""
+        if self.reads_media:
+            # a missing medium has no content: its path keeps it apart from other missing ones
+            return [clip.file_sha256 or clip.media, clip.start_s, clip.end_s]
+        # what erray.stages.clock.stated_ticks guesses the length by
+        guess: float | None = None
+        if clip.stated_s is None:
+            guess = clip.heard_until_s or len((clip.transcript or "").split())
+        return [clip.start_s, clip.stated_s, guess]
+
+    def clocks(self, clip: Clip) -> list[tuple[str, str]]:
+        """Fingerprints in ``tracks`` and keys of rows that hold this clip's clock, its own first.
+
+        Looking for faces changes no clock: one that was read for a recipe with faces serves a
+        recipe without, and the other way round.
+        """
+        return [
+            (print_, row_key(print_, *self._content(clip))) for print_ in self._clock_fingerprints
+        ]
 
     def wanted(self, stage: str, clips: Iterable[Clip]) -> dict[str, Clip]:
         """Key to clip; clips of equal content share one row."""
@@ -146,7 +161,14 @@ class Plan:
     def _encoders(self) -> dict[str, Any]:
         return {name: make_encoder(name, opts) for name, opts in self.recipe.streams.items()}
 
-    def _tracks_settings(self) -> dict[str, Any]:
+    @cached_property
+    def _clock_fingerprints(self) -> list[str]:
+        found = [self.fingerprints[TRACKS]]
+        if self.reads_media:
+            found += [fingerprint(self._tracks_settings(d)) for d in (self._detector, None)]
+        return list(dict.fromkeys(found))
+
+    def _tracks_settings(self, detector: DetectorConfig | None) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "version": _TRACKS_VERSION,
             "clock_hz": self.recipe.corpus.clock_hz,
@@ -154,13 +176,12 @@ class Plan:
         }
         if not self.reads_media:
             settings["clock"] = "stated"
-        if self.detector:
+        if detector is not None:
             # where and in which batches the detector runs changes no result
-            detector = asdict(self.detector) | {"device": None, "batch_size": None}
             # crops: an option once, of every fingerprint that is out there
             tracker = asdict(self.tracker) | {"block_ticks": None, "crops": "main"}
             settings |= {
-                "detector": detector,
+                "detector": asdict(detector) | {"device": None, "batch_size": None},
                 "detector_version": MtcnnDetector.version,
                 "weights": mtcnn_weights_sha256(),
                 "tracker": tracker,

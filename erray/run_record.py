@@ -20,7 +20,7 @@ from typing import Any
 import fsspec
 
 from erray.credentials import without_credentials
-from erray.errors import UserError
+from erray.errors import UserError, refusal
 
 FILE_NAME = "run.json"
 HOME_VARIABLE = "ERRAY_HOME"
@@ -91,9 +91,9 @@ class RunRecord:
         try:
             _write_whole(fs, path, text)
         except OSError as error:
+            found, advice = refusal(error) or (str(error), "look at the disk")
             raise UserError(
-                f"{path} cannot be written ({error.strerror or error}): free space, "
-                f"or give another folder with --out"
+                f"{path} cannot be written ({found}): {advice}, or give another folder with --out"
             ) from None
         return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from erray.cli.display import print_plainly
 from erray.cli.options import OverrideOption
 from erray.config import Recipe, load_recipe
-from erray.errors import MediaError, UserError
+from erray.errors import MediaError, UserError, refusal
 
 if TYPE_CHECKING:
     from erray.faces.track import ClipFaces
@@ -63,6 +64,12 @@ def _check(clip: Path, target: Path, start: float | None, end: float | None) -> 
         raise UserError(f"--out {target}: no folder {target.absolute().parent}, make it first")
     if target.exists() and clip.exists() and target.samefile(clip):
         raise UserError(f"--out {target}: that is the clip itself, give another file")
+    try:  # now rather than after the whole video
+        with tempfile.TemporaryFile(dir=target.absolute().parent):
+            pass
+    except OSError as error:
+        found, advice = refusal(error) or (str(error), "name another place")
+        raise UserError(f"--out {target}: {found}: {advice}") from None
     if start is not None and end is not None and end <= start:
         raise UserError(f"--end {end:g}: expected a time after --start {start:g}")
 

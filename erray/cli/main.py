@@ -1,7 +1,12 @@
-"""The erray command: a user's mistake is one line and exit code 2, everything else a traceback."""
+"""The erray command: what a user or the system got wrong is one line and exit code 2.
+
+Everything else keeps its traceback.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +25,7 @@ from erray.cli.registry import registry_app
 from erray.cli.steps import add_steps
 from erray.cli.submit import submit
 from erray.cli.weights import weights_app
-from erray.errors import UserError
+from erray.errors import UserError, refusal
 from erray.interrupt import stoppable
 
 app = typer.Typer(
@@ -59,14 +64,28 @@ app.add_typer(weights_app, name="weights")
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Turn a user's mistake in the block into one line and exit code 2."""
+    """Turn a user's mistake, and what the system refuses, into one line and exit code 2."""
     try:
         yield
     except UserError as error:
         for line in str(error).splitlines():
-            console.print("[bold red]error:[/] ", end="")
-            console.print(line, soft_wrap=True, markup=False)
+            _say_error(line)
         sys.exit(2)
+    except BrokenPipeError:  # who reads the output has what it wanted: head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        place = error.filename if isinstance(error.filename, str) else "the system refused"
+        _say_error(f"{place}: {refused[0]}: {refused[1]}")
+        sys.exit(2)
+
+
+def _say_error(line: str) -> None:
+    console.print("[bold red]error:[/] ", end="")
+    console.print(line, soft_wrap=True, markup=False)
 
 
 def _say_end(line: str) -> None:

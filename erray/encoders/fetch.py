@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from erray.encoders.weights import INTACT, Weights, WeightsFile, sha256_of, state_of, weights_dir
-from erray.errors import UserError
+from erray.errors import UserError, refusal
 
 ATTEMPTS = 5
 PAUSE_S = 2.0  # after the first broken attempt; twice as long after each
@@ -130,7 +130,7 @@ def _write(part: Path, chunk: bytes, mode: str) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
+    found, advice = refusal(error) or (str(error), "look at the disk")
     return UserError(
-        f"{path} cannot be written ({error.strerror}): "
-        "make room, or name another folder in ERRAY_WEIGHTS"
+        f"{path} cannot be written ({found}): {advice}, or name another folder in ERRAY_WEIGHTS"
     )

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from erray.errors import UserError
+from erray.errors import UserError, refusal
 
 _PAUSES_S = (0.2, 1.0)
 _OBJECT_STORAGE = {"s3", "s3a"}
@@ -152,9 +152,10 @@ class Folder:
             raise
 
     def _refusal(self, deed: str, error: BaseException) -> UserError:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+        known = refusal(error) if isinstance(error, OSError) else None
+        why, advice = known or (" ".join(str(error).split()) or repr(error), "mend the storage")
         return UserError(
-            f"could not {deed} {self.path}: {why} ({len(_PAUSES_S) + 1} tries); mend the storage "
+            f"could not {deed} {self.path}: {why} ({len(_PAUSES_S) + 1} tries); {advice} "
             f"and run again: what is done is kept, only the rest is computed"
         )
 

@@ -23,7 +23,7 @@ from erray.config import fingerprint
 from erray.errors import UserError
 from erray.feature_rows import first_tick
 from erray.labels import LabelSet
-from erray.plan import TRACKS, Plan, done_clips
+from erray.plan import Plan, done_clips
 from erray.records import Clip, tensor_from_columns
 from erray.store import RunFolder, ShardPlaces, write_json
 from erray.training.array_file import ArrayFile
@@ -111,27 +111,37 @@ def _write(
 
 def _write_times(folder: Path, plan: Plan, run: RunFolder, clips: list[Clip]) -> list[int]:
     """Write the clocks shard by shard (memory: one shard); return the clips' lengths."""
-    places = _places(plan, TRACKS, clips)
     lengths = [0] * len(clips)
-    for key, times_s_T in _clocks(plan, run, places):
-        for i in places[key]:
-            lengths[i] = len(times_s_T)
-    assert all(lengths), "the clock of a clip that is done is missing"
+    for i, times_s_T in _clocks(plan, run, clips):
+        lengths[i] = len(times_s_T)
+    if missing := lengths.count(0):
+        raise UserError(
+            f"{missing} of {len(clips)} clips have features of {', '.join(plan.modalities)} but no "
+            f"clock: run `erray extract` with this recipe, which reads the clocks alone"
+        )
     offsets = np.cumsum([0, *lengths])
     with ArrayFile(folder / "times_s.npy", np.float64, (int(offsets[-1]),)) as times_s_N:
-        for key, times_s_T in _clocks(plan, run, places):
-            for i in places[key]:
-                times_s_N.write((int(offsets[i]),), times_s_T)
+        for i, times_s_T in _clocks(plan, run, clips):
+            times_s_N.write((int(offsets[i]),), times_s_T)
     return lengths
 
 
 def _clocks(
-    plan: Plan, run: RunFolder, keys: Mapping[str, Any]
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    for part in run.status.scan_done(plan.fingerprints[TRACKS], ["frame_times_s"]):
-        for key, clock in zip(part["key"].to_pylist(), part["frame_times_s"], strict=True):
-            if key in keys:
-                yield key, clock.values.to_numpy()
+    plan: Plan, run: RunFolder, clips: list[Clip]
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield position and clock of every clip that has one, from the first stage that read it."""
+    places: dict[str, dict[str, list[int]]] = {}
+    for i, clip in enumerate(clips):
+        for print_, key in plan.clocks(clip):
+            places.setdefault(print_, {}).setdefault(key, []).append(i)
+    found: set[int] = set()
+    for print_, keys in places.items():
+        for part in run.status.scan_done(print_, ["frame_times_s"]):
+            for key, clock in zip(part["key"].to_pylist(), part["frame_times_s"], strict=True):
+                for i in keys.get(key, ()):
+                    if i not in found:
+                        found.add(i)
+                        yield i, clock.values.to_numpy()
 
 
 def _write_stream(

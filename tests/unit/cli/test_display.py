@@ -14,6 +14,7 @@ from erray.cli.columns import folded, wrapped
 from erray.cli.display import paired, print_hanging, say, table, with_limits
 from erray.cli.main import main
 from tests.unit.cli.made_up_results import LONG_STREAMS, SHOWN, gap, score
+from tests.unit.media_files import write_video
 
 
 def shown(name: str, width: int, monkeypatch, capsys) -> list[str]:
@@ -96,17 +97,22 @@ def test_a_command_keeps_its_output_for_its_result(command, capsys, monkeypatch,
     monkeypatch.setenv("ERRAY_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "manifest.csv").write_text("clip_id,media,split\na,a.mp4,train\n")
+    rows = [f"{i},{i}.mp4,{split},Sadly Angry" for i, split in enumerate(["train", "val", "test"])]
+    (tmp_path / "manifest.csv").write_text("\n".join(["clip_id,media,split,label", *rows]) + "\n")
+    for i in range(3):
+        write_video(tmp_path / f"{i}.mp4", [0, 40, 80 + i])
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "train.py").touch()
-    if command[0] == "train":
-        monkeypatch.setattr("erray.cli.options._pending", lambda *a, **k: {})
     for as_json in (True, False):
         with pytest.raises(SystemExit) as caught:
             main([*command, *(["--json"] if as_json else [])])
         assert not caught.value.code
         found = capsys.readouterr()
-        notes = [line for line in found.err.splitlines() if not line.startswith("dry run: ")]
+        notes = [
+            line
+            for line in found.err.splitlines()
+            if not line.startswith(("dry run: ", "warning: "))
+        ]
         if as_json:
             assert isinstance(json.loads(found.out), dict)
         else:

@@ -23,7 +23,14 @@ from erray.training import arrays, ingest
 from erray.training.arrays import FeatureArrays
 from erray.training.ingest import build_arrays
 from erray.windows import UNLABELLED
-from tests.unit.made_up_features import Features, clock_s, tiny_clips, tiny_recipe, write_features
+from tests.unit.made_up_features import (
+    STREAMS,
+    Features,
+    clock_s,
+    tiny_clips,
+    tiny_recipe,
+    write_features,
+)
 
 PLAN = Plan(tiny_recipe())
 CLIPS = [*tiny_clips(5), *tiny_clips(3, split="val")]
@@ -100,6 +107,42 @@ def test_a_split_without_features_is_a_users_mistake(run, features):
     with pytest.raises(UserError, match="run `erray extract` first"):
         build(RunFolder(run.out + "-empty"))
     assert not Path(run.out, "cache").exists()
+
+
+VOICED = Plan(tiny_recipe(streams={**STREAMS, "logmel": {}}))
+
+
+def voice_alone(**sections: object) -> Plan:
+    return Plan(tiny_recipe(streams={"logmel": {}}, **sections))
+
+
+def test_a_stream_without_a_face_takes_the_clock_that_was_read_with_faces(run, tmp_path):
+    write_features(run, VOICED, LENGTHS, CLIPS, shard_clips=3)
+    plan = voice_alone()
+    assert plan.fingerprints["logmel"] == VOICED.fingerprints["logmel"]
+    assert plan.fingerprints[TRACKS] != VOICED.fingerprints[TRACKS]
+    found = build_arrays(plan, run, CLIPS, CEXPR_7, split="val", cache=tmp_path)
+    assert found.streams == ["logmel"] and len(found.clips) == 3
+    for i, place in enumerate(found.clips):
+        assert found.times_s(i).tolist() == clock_s(LENGTHS[place.clip_id])
+
+
+@pytest.mark.parametrize("sections", [{"corpus": {"clock_hz": 5}}, {"faces": {"stride": 3}}])
+def test_a_clock_is_taken_where_it_says_the_same(run, sections):
+    """Another rate is another clock; other settings of faces are not known to have none."""
+    taken = {print_ for clip in CLIPS for print_, _ in voice_alone(**sections).clocks(clip)}
+    assert VOICED.fingerprints[TRACKS] not in taken
+    own = {print_ for clip in CLIPS for print_, _ in voice_alone().clocks(clip)}
+    assert VOICED.fingerprints[TRACKS] in own
+    words = Plan(tiny_recipe(streams={"hash": {}}))  # whose clock is what the corpus states
+    assert words.clocks(CLIPS[0]) == [(words.fingerprints[TRACKS], words.key(TRACKS, CLIPS[0]))]
+
+
+def test_a_clock_that_nobody_read_is_a_users_mistake(run, tmp_path):
+    write_features(run, VOICED, LENGTHS, CLIPS, shard_clips=3)
+    plan = voice_alone(faces={"stride": 3})
+    with pytest.raises(UserError, match=r"^3 of 3 clips .* no clock: run `erray extract`"):
+        build_arrays(plan, run, CLIPS, CEXPR_7, split="val", cache=tmp_path)
 
 
 def test_they_are_built_once_and_anew_when_a_label_changes(run, features, monkeypatch):
