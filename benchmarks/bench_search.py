@@ -1,17 +1,13 @@
-"""Search: halving against the full budget, what a trial costs besides training, slots.
+"""Search: what a trial costs besides training, slots. What a search finds: ``bench_sampler.py``.
 
 A fixed made-up task: clips of four classes with three streams, few of them and much noise, so that
 no model gets all right and settings matter; the space of LFAN (``tune_spaces/lfan.py``). An epoch
 takes a tenth of a second or two.
 
-1. The same number of trials with all their epochs and with successive halving, with one slot, so
-   that a seed repeats itself: the best val score and the epochs of each. Once a trial is stopped
-   the two draw other suggestions; that is part of the claim. ``within`` is how far halving's best
-   may lie below the other on the mean over the seeds, ``epochs_share`` what it may take.
-2. From the same searches with all epochs: seconds on the wall minus those that trials trained and
-   those of the start-up, per trial. Settling and reading the study count, importance too.
-3. Trials a minute with one slot and two: suggestions before Optuna learns from results, which are
-   the same for both; start-up apart.
+1. Of searches with all epochs, with one slot: seconds on the wall minus those that trials trained
+   and those of the start-up, per trial. Settling and reading the study count, importance too.
+2. Trials a minute with one slot and two: random settings, which are the same for both; start-up
+   apart.
 
 Start-up is what a search with one trial of one epoch in every slot takes besides training.
 
@@ -22,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -49,9 +44,8 @@ STREAMS = {"face": 24, "voice": 12, "words": 16}
 # how far apart the classes lie in a stream, in deviations of the noise of a tick and of a clip
 SIGNAL, CLIP_NOISE = {"face": 2.2, "voice": 1.4, "words": 1.8}, 0.5
 SHARE_OF_TICKS = 0.6  # that show the class at all
-NUM_TRIALS, EPOCHS, GRACE_EPOCHS = 24, 18, 2
-WITHIN, EPOCHS_SHARE = 0.01, 0.4  # the marks of part 1
-NUM_RANDOM, RANDOM_EPOCHS = 10, 6  # trials of part 3: as many as Optuna draws at random
+NUM_TRIALS, EPOCHS = 24, 18  # of part 1
+NUM_RANDOM, RANDOM_EPOCHS = 10, 6  # of part 2
 
 
 @dataclass(frozen=True)
@@ -60,16 +54,6 @@ class Timed:
 
     study: Study
     wall_s: float
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that all trials took together."""
-        return sum(trial["epochs"] for trial in self.study.trials)
-
-    @property
-    def best(self) -> float:
-        """Val score of the best complete trial."""
-        return float(self.study.trials[self.study.best]["value"])
 
     @property
     def trained_s(self) -> float:
@@ -90,48 +74,18 @@ def main() -> None:
         content: dict[str, Any] = {"startup_s": {k: round(v, 1) for k, v in startup_s.items()}}
         content["slots"] = trials_per_minute(job, folder, startup_s)
         sys.stderr.write(f"{json.dumps(content)}\n")
-        content["halving"], full = halving(job, folder, options.seeds)
         content["overhead_s_per_trial"] = [
-            round((one.wall_s - one.trained_s - startup_s[1]) / NUM_TRIALS, 2) for one in full
+            round((one.wall_s - one.trained_s - startup_s[1]) / NUM_TRIALS, 2)
+            for one in (
+                timed(job, folder / f"seed{seed}", seed=seed, grace_epochs=EPOCHS)
+                for seed in options.seeds
+            )
         ]
     report("search", content, save=options.save)
 
 
-def halving(job: TrainJob, folder: Path, seeds: list[int]) -> tuple[dict[str, Any], list[Timed]]:
-    """Part 1, and its searches with all epochs."""
-    rows, full = [], []
-    for seed in seeds:
-        place = folder / f"seed{seed}"
-        full.append(timed(job, place, seed=seed, grace_epochs=EPOCHS))
-        halved = timed(job, place, seed=seed, grace_epochs=GRACE_EPOCHS)
-        row = {
-            "seed": seed,
-            "best": {"full": round(full[-1].best, 4), "halving": round(halved.best, 4)},
-            "below": round(full[-1].best - halved.best, 4),
-            "epochs": {"full": full[-1].epochs, "halving": halved.epochs},
-            "epochs_share": round(halved.epochs / full[-1].epochs, 3),
-            "states": halved.study.counts,
-            "wall_s": {"full": round(full[-1].wall_s, 1), "halving": round(halved.wall_s, 1)},
-        }
-        sys.stderr.write(f"{json.dumps(row)}\n")
-        rows.append(row)
-    below = statistics.mean(row["below"] for row in rows)
-    share = statistics.mean(row["epochs_share"] for row in rows)
-    found = {
-        "trials": NUM_TRIALS,
-        "epochs": EPOCHS,
-        "grace_epochs": GRACE_EPOCHS,
-        "reduction_factor": recipe(job, seed=0).tune.reduction_factor,
-        "mean": {"below": round(below, 4), "epochs_share": round(share, 3)},
-        "marks": {"within": WITHIN, "epochs_share": EPOCHS_SHARE},
-        "met": below <= WITHIN and share <= EPOCHS_SHARE,
-        "seeds": rows,
-    }
-    return found, full
-
-
 def trials_per_minute(job: TrainJob, folder: Path, startup_s: dict[int, float]) -> dict[str, Any]:
-    """Part 3."""
+    """Part 2."""
     done = {
         slots: timed(
             job,
@@ -140,6 +94,7 @@ def trials_per_minute(job: TrainJob, folder: Path, startup_s: dict[int, float]) 
             epochs=RANDOM_EPOCHS,
             grace_epochs=RANDOM_EPOCHS,
             max_concurrent=slots,
+            sampler="random",
         )
         for slots in startup_s
     }
@@ -164,7 +119,7 @@ def startup(job: TrainJob, folder: Path, slots: int) -> float:
     return one.wall_s - max(trial["seconds"] for trial in one.study.trials)
 
 
-def timed(job: TrainJob, folder: Path, *, seed: int = 0, **tune: int) -> Timed:
+def timed(job: TrainJob, folder: Path, *, seed: int = 0, **tune: Any) -> Timed:
     """Run a search; ``tune`` as under a recipe's tune."""
     start_s = time.perf_counter()
     study = search(recipe(job, seed=seed, **tune), [job], folder)
@@ -173,7 +128,7 @@ def timed(job: TrainJob, folder: Path, *, seed: int = 0, **tune: int) -> Timed:
     return Timed(study, wall_s)
 
 
-def recipe(job: TrainJob, *, seed: int, **tune: int) -> Recipe:
+def recipe(job: TrainJob, *, seed: int, **tune: Any) -> Recipe:
     """A recipe with the job's model, training and streams, searched from ``seed``."""
     settings = {"num_trials": NUM_TRIALS, "epochs": EPOCHS, "max_concurrent": 1, **tune}
     return Recipe.model_validate(
