@@ -33,10 +33,10 @@ _COUNT_S = 5.0
 _UNCOUNTED = "interrupted: kept what was written, the same command goes on"
 
 
-class Interrupted(BaseException):
-    """The user, or what runs the process, asked it to end.
+class Interrupted(KeyboardInterrupt):
+    """The user, or what runs the process, asked it to end; its message, if any, is the line.
 
-    No KeyboardInterrupt, which libraries take for theirs. Its message, if any, is the line.
+    Ray's calls end for no other exception than a KeyboardInterrupt, and raise one of their own.
     """
 
 
@@ -143,11 +143,10 @@ def stoppable(tell: Callable[[str], None]) -> Iterator[None]:
     try:
         guard.arm()
         yield
-    except Interrupted as interrupted:
-        line = str(interrupted)
-    except BaseException:
+    except BaseException as error:
         if not guard.called():
             raise
+        line = _own_line(error)
     finally:
         called = guard.called()
         if not called:
@@ -157,6 +156,15 @@ def stoppable(tell: Callable[[str], None]) -> Iterator[None]:
         tell(line or guard.line())
         guard.told = True
         sys.exit(guard.exit_code)
+
+
+def _own_line(error: BaseException | None) -> str | None:
+    """The message of the interruption that the error was made of, if it had one."""
+    while error is not None:
+        if isinstance(error, Interrupted) and str(error):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def rearm() -> None:

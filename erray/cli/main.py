@@ -5,8 +5,6 @@ Everything else keeps its traceback.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,9 +69,6 @@ def guarded() -> Iterator[None]:
         for line in str(error).splitlines():
             _say_error(line)
         sys.exit(2)
-    except BrokenPipeError:  # who reads the output has what it wanted: head, less
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         refused = refusal(error)
         if refused is None:

@@ -107,7 +107,7 @@ def _run(
 def _follow(jobs: Jobs, name: str) -> int:
     try:
         jobs.follow(name, _write)
-    except Interrupted:
+    except KeyboardInterrupt:
         raise Interrupted(
             f"the job goes on: 'ray job logs {name} --follow', 'ray job stop {name}'"
         ) from None

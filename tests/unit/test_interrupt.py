@@ -177,8 +177,11 @@ def test_what_cannot_be_counted_and_a_line_of_ones_own():
     with stoppable(tell):
         try:
             ready()
-        except Interrupted:
-            raise Interrupted("the job goes on") from None
+        except KeyboardInterrupt:
+            try:
+                raise Interrupted("the job goes on") from None
+            except KeyboardInterrupt as interrupted:  # as the command line does
+                raise SystemExit(130) from interrupted
     """
     assert run(program, signal.SIGINT) == (130, [], "the job goes on\n")
 
