@@ -10,7 +10,8 @@
 ``holdout_predictions/``  the same of those that are set apart (:mod:`erray.corpora.holdout`)
 ========================  ======================================================================
 
-The holdout is left out where a search over folds has seen clips of it.
+Where a search over folds has seen clips of the holdout, it is no holdout of this model: its clips
+are in ``val_predictions/``, so that a comparison knows that they chose the settings.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ def write_version(
     schema = json.dumps(input_schema(description, flow.plan.modalities), indent=2)
     (folder / INPUT_SCHEMA).write_text(schema + "\n", encoding="utf-8")
     rows = [] if run is None else run.predictions.read().to_pylist()
-    searched = run is not None and flow.holdout_was_searched(run)
+    if run is not None and flow.holdout_was_searched(run):
+        rows = [row | ({"split": VAL} if row["split"] == HOLDOUT else {}) for row in rows]
     kept = {
         split: [row for row in rows if row["split"] == split and row["label"] is not None]
         for split in KEPT
-        if not (split == HOLDOUT and searched)
     }
     card = model_card(
         flow,
@@ -68,7 +69,7 @@ def write_version(
         num_rejected=0 if run is None else len(run.rejected()),
         origin=origin,
         test_was_searched=run is not None and flow.test_was_searched(run),
-        judged_on_holdout=bool(kept.get(HOLDOUT)),
+        judged_on_holdout=bool(kept[HOLDOUT]),
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     for split, part in kept.items():

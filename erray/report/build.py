@@ -138,8 +138,11 @@ def _from_clips(data: RunData, tables: Tables, recipe: Recipe) -> dict[str, Any]
         "registered": data.registered,
         "quality": assess(data, tables, _SPLITS),
         "split_facts": card.split_facts(
-            data.clips.values(), test_was_searched=data.test_was_searched
+            data.clips.values(),
+            test_was_searched=data.test_was_searched,
+            holdout_was_searched=data.holdout_was_searched,
         ),
+        "test_was_searched": data.test_was_searched,
     }
 
 

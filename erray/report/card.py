@@ -39,17 +39,29 @@ LIMITS = (
     "know what a person feels. A score on one corpus says little about another, about other "
     "languages, or about people who are not in the data."
 )
+SPLIT_TITLES = {
+    "train": "Trained on",
+    "val": "Chosen on",
+    "holdout": "Compared on",
+    "test": "Measured on",
+}
 SPLIT_MEANINGS = {
     "train": "the weights and the normaliser were fitted on it",
     "val": "val chose the epoch and the settings: its scores are optimistic",
     "holdout": "set apart from val, chosen on nothing: promotion is judged on it alone",
     "test": "chosen on nothing: the test split was scored when the weights stood",
 }
+assert set(SPLIT_TITLES) == set(SPLIT_MEANINGS)
 SEARCHED_TEST = (
     "not unseen: the settings were searched over folds, and clips of it were train or val of other "
     "folds: its scores are optimistic"
 )
 """What test was for in place of the above, where a search chose the settings by clips of it."""
+SEARCHED_HOLDOUT = (
+    "not apart: the settings were searched over folds, and clips of it were train or val of other "
+    "folds: its scores are optimistic"
+)
+"""The same of the holdout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +69,40 @@ class SplitFacts:
     """How many labelled clips of how many groups a split has, and what it was for."""
 
     split: str
+    title: str
     num_clips: int
     num_groups: int
     meaning: str
 
 
-def split_meanings(*, test_was_searched: bool) -> dict[str, str]:
-    """What each split was for, of a model whose settings were searched with test or without."""
-    return SPLIT_MEANINGS | ({"test": SEARCHED_TEST} if test_was_searched else {})
+def split_meanings(
+    *, test_was_searched: bool, holdout_was_searched: bool = False
+) -> dict[str, str]:
+    """What each split was for, of a model whose settings were searched with them or without."""
+    return (
+        SPLIT_MEANINGS
+        | ({"test": SEARCHED_TEST} if test_was_searched else {})
+        | ({"holdout": SEARCHED_HOLDOUT} if holdout_was_searched else {})
+    )
 
 
-def split_facts(clips: Iterable[Clip], *, test_was_searched: bool) -> list[SplitFacts]:
+def split_facts(
+    clips: Iterable[Clip], *, test_was_searched: bool, holdout_was_searched: bool
+) -> list[SplitFacts]:
     """Count the labelled clips of the splits that a model is made and measured with."""
-    meanings = split_meanings(test_was_searched=test_was_searched)
+    meanings = split_meanings(
+        test_was_searched=test_was_searched, holdout_was_searched=holdout_was_searched
+    )
     labelled = [clip for clip in clips if clip.label is not None]
     of_split = {s: [clip for clip in labelled if clip.split == s] for s in meanings}
     return [
-        SplitFacts(split, len(part), len({clip.group for clip in part}), meanings[split])
+        SplitFacts(
+            split,
+            SPLIT_TITLES[split],
+            len(part),
+            len({clip.group for clip in part}),
+            meanings[split],
+        )
         for split, part in of_split.items()
         if part
     ]

@@ -115,6 +115,12 @@ class RunData:
         return against is not None and bool(against["test_was_searched"])
 
     @property
+    def holdout_was_searched(self) -> bool:
+        """The same of the clips that are set apart."""
+        study = self.study if self.main == TUNED else None
+        return study is not None and bool(study.get("holdout_was_searched"))
+
+    @property
     def shown(self) -> list[ClipPrediction]:
         """Test predictions of the main run, by clip id."""
         return self.test[self.main]

@@ -11,6 +11,7 @@ import torch
 from erray.checkpoint import load_model
 from erray.corpora.holdout import HOLDOUT
 from erray.flow.context import FUSION, TUNED, Flow
+from erray.flow.promotion import compare_kept, verdict
 from erray.flow.train import scored_splits
 from erray.flow.version_folder import KEPT, kept_rows, write_version
 from erray.labels import CEXPR_7
@@ -121,11 +122,22 @@ def test_a_version_keeps_the_predictions_of_both_parts_of_val(flow, run, tmp_pat
     assert "### holdout" in card and "Compared with other versions on the holdout alone" in card
 
 
-def test_a_holdout_that_a_search_over_folds_has_seen_is_not_kept(flow, run, tmp_path, monkeypatch):
+def test_a_holdout_that_a_search_over_folds_has_seen_is_kept_as_val(
+    flow, run, tmp_path, monkeypatch
+):
     monkeypatch.setattr(Flow, "study", lambda self: {"holdout_was_searched": True})
     assert flow.holdout_was_searched(flow.run(TUNED)) and not flow.holdout_was_searched(run)
     monkeypatch.setattr(Flow, "holdout_was_searched", lambda self, run: True)
     write_version(flow, tmp_path / "version", run.model, run=run, origin="trained here")
-    assert {row["split"] for row in kept_rows(tmp_path / "version")} == {"val"}
+    rows = kept_rows(tmp_path / "version")
+    assert [row["split"] for row in rows] == ["val"] * 24, "all of them chose the settings"
     assert not (tmp_path / "version" / KEPT[HOLDOUT]).exists()
-    assert "Has no holdout" in (tmp_path / "version" / "MODEL_CARD.md").read_text("utf-8")
+    card = (tmp_path / "version" / "MODEL_CARD.md").read_text("utf-8")
+    assert "Has no holdout" in card and "### holdout" not in card
+    monkeypatch.undo()
+    write_version(flow, tmp_path / "unseen", run.model, run=run, origin="trained here")
+    names, unseen = ("searched", "unseen"), kept_rows(tmp_path / "unseen")
+    judged = compare_kept(rows, unseen, names=names, metrics=["accuracy"])
+    assert judged.seen == (12, 0)
+    assert verdict(judged, "accuracy", names=names)[1].startswith("optimistic")
+    assert compare_kept(unseen, rows, names=names, metrics=["accuracy"]).seen == (0, 12)

@@ -68,7 +68,7 @@ def make_run(
     _write_extraction(folder, plan, clips, rejected, num_ticks, rng)
     predictions = {}
     for run, skill in SKILL.items():
-        scored = [clip for clip in kept if clip.split in ("val", "test")]
+        scored = [clip for clip in kept if clip.split in ("val", "holdout", "test")]
         rows = [_prediction(clip, num_ticks[clip.clip_id], skill, rng, classes) for clip in scored]
         Table(folder.path("training", run, "predictions"), PREDICTION_SCHEMA).replace(rows)
         _write_json(out / "training" / run / "history.json", _history(run, skill, rng))

@@ -17,7 +17,13 @@ from erray.finite import NotFiniteError
 from erray.labels import LABEL_SETS
 from erray.records import PREDICTION_SCHEMA
 from erray.report.build import build_report
-from erray.report.card import FORBIDDEN_USES, INTENDED_USES, SEARCHED_TEST, SPLIT_MEANINGS
+from erray.report.card import (
+    FORBIDDEN_USES,
+    INTENDED_USES,
+    SEARCHED_HOLDOUT,
+    SEARCHED_TEST,
+    SPLIT_MEANINGS,
+)
 from erray.scoring import rejected_row
 from erray.store import Table
 from erray.training.runs import TrainingRun
@@ -385,6 +391,21 @@ def test_a_tuned_run_that_the_search_does_not_know_is_left_out(
     assert "judged by" in (run_folder / "report" / "index.html").read_text()
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_the_page_of_a_run_with_a_holdout_says_what_it_was_for(
+    tmp_path: Path, searched: bool
+) -> None:
+    counts = {"train": 10, "val": 8, "holdout": 6, "test": 8}
+    run = make_run(tmp_path, clips_per_split=counts, overrides=["report.num_bootstrap=100"])
+    change_json(tmp_path / "tune" / "study.json", holdout_was_searched=searched)
+    build_report(run.out, run.recipe)
+    page = " ".join((tmp_path / "report" / "index.html").read_text().split())
+    meaning = SEARCHED_HOLDOUT if searched else SPLIT_MEANINGS["holdout"]
+    assert (
+        f"<dt>Compared on</dt> <dd>6 labelled clips of 3 groups (holdout); {meaning}</dd>" in page
+    )
+
+
 @pytest.mark.parametrize("main", ["tuned", "fusion"])
 def test_a_test_split_that_was_searched_is_not_called_unseen(
     built: Built, run_folder: Path, main: str
@@ -397,6 +418,8 @@ def test_a_test_split_that_was_searched_is_not_called_unseen(
     page = (run_folder / "report" / "index.html").read_text()
     unseen, seen = SPLIT_MEANINGS["test"], SEARCHED_TEST
     assert (seen in page, unseen in page) == ((True, False) if main == "tuned" else (False, True))
+    lede = "no choice of this run has seen"
+    assert lede in built.page and (lede in page) == (main == "fusion")
     assert "it cannot load the test split" not in page and "it ran over folds" in page
     assert "it cannot load the test split" in built.page and unseen in built.page
 
