@@ -17,7 +17,7 @@ from erray.encoders import make_encoder
 from erray.faces.detect import DetectorConfig, MtcnnDetector, mtcnn_weights_sha256
 from erray.faces.track import TrackerConfig
 from erray.media import MediaLimits
-from erray.records import DONE, Clip
+from erray.records import DONE, REJECTED, Clip
 from erray.store import RunFolder, row_key
 
 TRACKS = "tracks"
@@ -150,7 +150,7 @@ class Plan:
         recipe without, and the other way round.
         """
         return [
-            (print_, row_key(print_, *self._content(clip))) for print_ in self._clock_fingerprints
+            (print_, row_key(print_, *self._content(clip))) for print_ in self.clock_fingerprints
         ]
 
     def wanted(self, stage: str, clips: Iterable[Clip]) -> dict[str, Clip]:
@@ -162,7 +162,8 @@ class Plan:
         return {name: make_encoder(name, opts) for name, opts in self.recipe.streams.items()}
 
     @cached_property
-    def _clock_fingerprints(self) -> list[str]:
+    def clock_fingerprints(self) -> list[str]:
+        """Fingerprints in ``tracks`` of rows whose clock serves this recipe, its own first."""
         found = [self.fingerprints[TRACKS]]
         if self.reads_media:
             found += [fingerprint(self._tracks_settings(d)) for d in (self._detector, None)]
@@ -198,6 +199,28 @@ def done_clips(
         states = run.status.states(plan.fingerprints[stage])
         kept = [clip for clip in kept if states.get(plan.key(stage, clip)) == DONE]
     return kept
+
+
+def unseen_clips(
+    plan: Plan, run: RunFolder, clips: Iterable[Clip], stages: Iterable[str]
+) -> list[Clip]:
+    """Return the clips that a stage has neither done nor rejected, and no other one has rejected.
+
+    Their extraction was stopped, or has not been asked for yet.
+    """
+    clocks = {print_: run.status.states(print_) for print_ in plan.clock_fingerprints}
+
+    def clock_state(clip: Clip) -> str | None:
+        return next((clocks[p][k] for p, k in plan.clocks(clip) if k in clocks[p]), None)
+
+    kept = [clip for clip in clips if clock_state(clip) != REJECTED]
+    unseen: set[str] = set()
+    for stage in stages:
+        states = run.status.states(plan.fingerprints[stage])
+        found = {clip.clip_id: states.get(plan.key(stage, clip)) for clip in kept}
+        kept = [clip for clip in kept if found[clip.clip_id] != REJECTED]
+        unseen |= {clip_id for clip_id, state in found.items() if state is None}
+    return [clip for clip in kept if clip.clip_id in unseen]
 
 
 def pending(wanted: dict[str, Clip], states: dict[str, str], *, retry: bool) -> dict[str, Clip]:

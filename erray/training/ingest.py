@@ -23,7 +23,7 @@ from erray.config import fingerprint
 from erray.errors import UserError
 from erray.feature_rows import first_tick
 from erray.labels import LabelSet
-from erray.plan import Plan, done_clips
+from erray.plan import Plan, done_clips, unseen_clips
 from erray.records import Clip, tensor_from_columns
 from erray.store import RunFolder, ShardPlaces, write_json
 from erray.training.array_file import ArrayFile
@@ -40,14 +40,22 @@ def build_arrays(
     """Write the arrays of ``split`` (clips that every stage has done) unless they are there.
 
     Raises:
-        UserError: no clip of the split has features; the disk is full, or cannot be written.
+        UserError: no clip of the split has features, or some were not extracted yet; the disk is
+            full, or cannot be written.
     """
-    of_split = (clip for clip in clips if clip.split == split)
+    of_split = [clip for clip in clips if clip.split == split]
     ready = done_clips(plan, run, of_split, plan.modalities)
     if not ready:
         raise UserError(
             f"no clip of split {split!r} has features of {', '.join(plan.modalities)}: "
             f"check the split's name, or run `erray extract` first"
+        )
+    unseen = unseen_clips(plan, run, of_split, plan.modalities)
+    if unseen:  # a part of the split would be another training, and nobody would know
+        raise UserError(
+            f"{len(unseen)} of {len(of_split)} clips of split {split!r} have no features of "
+            f"{', '.join(plan.modalities)} yet, for instance {unseen[0].clip_id!r}: run `erray "
+            f"extract` first, which computes only what is missing"
         )
     content = [
         [clip.clip_id, clip.group, clip.label, *(plan.key(name, clip) for name in plan.modalities)]

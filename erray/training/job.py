@@ -15,6 +15,7 @@ from erray.models.fusion import FusionModel
 from erray.training.arrays import FeatureArrays
 from erray.training.batches import share_of_clips, training_spans
 from erray.training.losses import ClassCounts
+from erray.windows import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class TrainJob:
         alone = {"scored": "alone"} if self.model.options.get("fusion_axis") == "published" else {}
         # until then the loss of ticks weighed its classes by their clips
         counted = {"counted": "averaged"} if self._counts_classes else {}
+        # until then a class without val clips had F1 0: such epochs and runs rank by another scale
+        absent = {"absent": "skipped"} if self._chosen_by_some_classes else {}
         return fingerprint(
             {
                 "train": self.train.folder.name,
@@ -63,12 +66,18 @@ class TrainJob:
             }
             | alone
             | counted
+            | absent
         )
 
     @property
     def _counts_classes(self) -> bool:
         loss = self.settings.loss
         return loss.logit_adjustment > 0 or loss.class_weights in ("inverse", "effective")
+
+    @property
+    def _chosen_by_some_classes(self) -> bool:
+        labels = {self.val.clips[i].label for i in self.val_clips} - {UNLABELLED}
+        return self.settings.select.metric == "macro_f1" and len(labels) < self.num_classes
 
     @property
     def train_clips(self) -> list[int]:

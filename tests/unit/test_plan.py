@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erray.config import with_settings
-from erray.plan import TRACKS, Plan, done_clips, pending
+from erray.plan import TRACKS, Plan, done_clips, pending, unseen_clips
 from erray.records import DONE, REJECTED, Clip, Word
 from erray.store import RunFolder
 from tests.unit.made_up_features import tiny_clips, tiny_recipe
@@ -147,3 +147,5 @@ def test_clips_are_done_when_every_stage_has_done_them(tmp_path):
         run.status.write_shard(rows, keys=[stage])
     assert done_clips(PLAN, run, clips, [TRACKS]) == clips[:2]
     assert done_clips(PLAN, run, clips, [TRACKS, "hog"]) == clips[:1]
+    assert unseen_clips(PLAN, run, clips, ["hog"]) == clips[3:], "the others are done or rejected"
+    assert unseen_clips(PLAN, run, clips, ["hog", "hash"]) == [clips[0], clips[3]]

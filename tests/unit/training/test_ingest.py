@@ -109,6 +109,15 @@ def test_a_split_without_features_is_a_users_mistake(run, features):
     assert not Path(run.out, "cache").exists()
 
 
+def test_a_part_of_a_split_is_not_taken_for_all_of_it(run):
+    """As after an extraction that was stopped, or that another version of erray made."""
+    write_features(run, PLAN, LENGTHS, CLIPS[1:], shard_clips=3)
+    with pytest.raises(UserError, match=r"^1 of 5 clips of split 'train' .* 'train/0': run `erray"):
+        build(run)
+    assert not Path(run.out, "cache").exists()
+    assert len(build(run, split="val").clips) == 3
+
+
 VOICED = Plan(tiny_recipe(streams={**STREAMS, "logmel": {}}))
 
 

@@ -87,6 +87,15 @@ def test_only_a_job_whose_loss_counts_classes_is_trained_anew(make_job):
         assert job.fingerprint != name_of_before(job)
 
 
+def test_only_a_job_that_macro_f1_of_some_classes_chose_is_trained_anew(make_job):
+    by_macro_f1 = make_job(select={"metric": "macro_f1"})
+    assert by_macro_f1.fingerprint == name_of_before(by_macro_f1), "val has every class"
+    wider = replace(by_macro_f1, num_classes=4)
+    assert wider.fingerprint != name_of_before(wider)
+    other = replace(make_job(), num_classes=4)
+    assert other.fingerprint == name_of_before(other), "weighted F1 is what it was"
+
+
 def test_classes_are_counted_in_clips_windows_and_ticks(make_job):
     job = make_job(window=16, hop=8)
     expected = np.zeros((3, 3), int)
