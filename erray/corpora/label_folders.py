@@ -83,7 +83,8 @@ def read_label_folders(
     places = _places(films, labels, bad)
     guessed = None
     if group is None and not any(place.group for place in places.values()):
-        guessed = guess_group({name: place.label for name, place in places.items()})
+        class_of = {name: place.label for name, place in places.items()}
+        guessed = guess_group(class_of, other_words=SPLIT_FOLDERS)
     ids = dict(zip(films, clip_ids(films), strict=True))
     clips = _clips(root, ids, places, group or guessed, bad)
     bad.refuse()

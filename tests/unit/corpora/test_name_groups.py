@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from erray.corpora.label_folders import SPLIT_FOLDERS
 from erray.corpora.name_groups import guess_group
 
 CLASSES = ("Anger", "Fear", "Sadness")
@@ -83,3 +84,23 @@ def test_numbers_and_other_names_of_a_class_are_no_group(stems):
 def test_films_that_are_numbered_anew_in_every_split_are_no_group():
     names = [f"{split}/{name}/{i}.mp4" for split in "ab" for name in CLASSES for i in range(9)]
     assert guess_group({name: name.split("/")[1] for name in names}) is None
+
+
+@pytest.mark.parametrize("form", ["{}_{}", "{}{}", "film-{}-{}"])
+def test_the_name_of_a_split_is_no_group(form):
+    """The films of the demo are called so, and those of many a corpus."""
+    names = [
+        f"{name}/{form.format(split, f'{i}{k}')}.mp4"
+        for split in ("train", "Dev", "test")
+        for i, name in enumerate(CLASSES)
+        for k in range(9)
+    ]
+    class_of = {name: name.partition("/")[0] for name in names}
+    assert guess_group(class_of, other_words=SPLIT_FOLDERS) is None
+    with_person = {
+        f"{name.removesuffix('.mp4')}_{'anna' if name[-5] < '5' else 'ben'}.mp4": found
+        for name, found in class_of.items()
+    }
+    pattern = guess_group(with_person, other_words=SPLIT_FOLDERS)
+    assert pattern is not None
+    assert {pattern.search(name.removesuffix(".mp4"))[1] for name in with_person} == {"anna", "ben"}
