@@ -96,9 +96,9 @@ def _undecided(found: Mapping[str, Any]) -> str:
 
 def p_value(p: float | None) -> str:
     """A p-value; nothing where there is none."""
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    from erray.statistics import p_text
+
+    return "" if p is None else p_text(p)
 
 
 def wrapped_table(columns: list[str], rows: list[list[Text]]) -> None:

@@ -192,7 +192,7 @@ class Outbox:
                 try:
                     epoch, time_s, row = json.loads(line)
                 except ValueError:
-                    continue  # cut off with its driver
+                    continue  # between two lines, or cut off with its driver
                 found[epoch] = _Told(row, time_s)
             self._told[path] = found
         return self._told[path]
@@ -200,7 +200,8 @@ class Outbox:
     def _keep(self, path: Path, epoch: int, told: _Told) -> None:
         self._told_of(path)[epoch] = told
         with _epochs_file(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps([epoch, told.time_s, told.row]) + "\n")
+            # a line of its own, also behind what a killed driver left half written
+            file.write("\n" + json.dumps([epoch, told.time_s, told.row]) + "\n")
 
     def _forget(self, path: Path) -> None:
         self._told.pop(path, None)

@@ -18,7 +18,7 @@ from erray.evaluation.clips import LabelledClips
 from erray.evaluation.comparison import Comparison, compare, require_same_clips
 from erray.flow.version_folder import kept_rows
 from erray.registry import BACK, BETTER, FIRST, FORCED, Move, Registry, Version
-from erray.statistics import LEVEL, MIN_GROUPS, undecided
+from erray.statistics import LEVEL, MIN_GROUPS, p_text, undecided
 
 VAL_TAG = "erray.val_fingerprint"
 _NUM_BOOTSTRAP, _SEED = 2000, 0
@@ -183,7 +183,7 @@ def verdict(judged: Judged, metric: str, *, names: tuple[str, str]) -> tuple[boo
     if gap.p_value is None:
         why += f", {undecided(judged.found.num_groups)}"
     else:
-        why += f" ({gap.low:+.3f} to {gap.high:+.3f}), p {gap.p_value:.3f}"
+        why += f" ({gap.low:+.3f} to {gap.high:+.3f}), p {p_text(gap.p_value)}"
     if judged.seen[0]:
         return False, (
             f"optimistic: {why}, but these clips chose epoch and settings of {names[0]}: set some "

@@ -45,7 +45,7 @@ from erray.report.study import make_study
 from erray.report.tables import Tables
 from erray.report.thumbnails import fill_slots
 from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
-from erray.statistics import MIN_GROUPS, undecided
+from erray.statistics import MIN_GROUPS, p_text, undecided
 from erray.store import RunFolder
 from erray.store.folder import Folder
 
@@ -176,6 +176,7 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = lambda value: "" if value is None else number(value)
     environment.filters["undecided"] = undecided
+    environment.filters["p_text"] = p_text
     return environment
 
 

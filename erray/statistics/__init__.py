@@ -2,7 +2,14 @@
 
 from erray.statistics.intervals import Resamples, bootstrap_interval, paired_difference
 from erray.statistics.p_values import EXACT_BELOW, LEVEL, McNemar, Metric, holm, mcnemar
-from erray.statistics.results import MIN_GROUPS, Interval, PairedDifference, corrected, undecided
+from erray.statistics.results import (
+    MIN_GROUPS,
+    Interval,
+    PairedDifference,
+    corrected,
+    p_text,
+    undecided,
+)
 
 __all__ = [
     "EXACT_BELOW",
@@ -17,6 +24,7 @@ __all__ = [
     "corrected",
     "holm",
     "mcnemar",
+    "p_text",
     "paired_difference",
     "undecided",
 ]

@@ -54,6 +54,11 @@ def corrected(differences: Sequence[PairedDifference]) -> list[PairedDifference]
     return [gap if gap.p_value is None else replace(gap, p_holm=next(left)) for gap in differences]
 
 
+def p_text(p_value: float) -> str:
+    """A p-value as people read it: never 0, which no test gives."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def undecided(num_groups: int) -> str:
     """What stands in the place of an interval or a p-value of fewer than ``MIN_GROUPS`` groups."""
     return f"undecided ({num_groups} group{'' if num_groups == 1 else 's'})"

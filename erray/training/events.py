@@ -129,7 +129,8 @@ class EpochFile:
         """Write one more event."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(event)) + "\n")
+            # a line of its own, also behind what a lost worker left half written
+            file.write("\n" + json.dumps(asdict(event)) + "\n")
 
     def new(self) -> Iterator[EpochEnd]:
         """Yield what came since the last call.
@@ -146,7 +147,7 @@ class EpochFile:
             self._offset += len(line) + 1
             try:
                 event = EpochEnd(**json.loads(line))
-            except ValueError:  # cut off by the death of its worker, the next one wrote on behind
+            except ValueError:  # between two lines, or cut off by the death of its worker
                 continue
             if event.epoch > self._last_epoch:
                 self._last_epoch = event.epoch

@@ -42,6 +42,8 @@ def test_the_holdout_alone_decides():
     # val says the opposite, and more of it
     better, why = decided(kept(BEST, of_val=WEAK), kept(WEAK, of_val=BEST, seed=1))
     assert better and why.startswith("accuracy on 24 holdout clips 1.000, films version 1 has 0.")
+    many, why = decided(kept(BEST, apart=20), kept(WEAK, apart=20, seed=1))
+    assert many and why.endswith(", p < 0.001")
     worse, why = decided(kept(WEAK, of_val=BEST), kept(GOOD, of_val=WEAK, seed=1))
     assert not worse and why.endswith("a p below 0.05 is asked for")
 
