@@ -195,7 +195,7 @@ def verdict(judged: Judged, metric: str, *, names: tuple[str, str]) -> tuple[boo
     if gap.p_value is None:
         return False, f"{why}; the test of a difference needs {MIN_GROUPS} groups"
     better = gap.better is True
-    return better, why if better else f"{why}; a p below {LEVEL} is asked for"
+    return better, why if better else f"{why}; promotion needs p below {LEVEL}"
 
 
 def told(decision: Decision) -> str:
@@ -205,7 +205,7 @@ def told(decision: Decision) -> str:
         before = f", before {version.name} version {move.before}" if move.before else ""
         return f"{version.called} is {alias} now{before}: {decision.why}"
     by_hand = f"erray registry promote {version.uri} --alias {alias} --force --why REASON"
-    rest = "" if decision.why == _ALREADY else f"; `{by_hand}` moves it all the same"
+    rest = "" if decision.why == _ALREADY else f"; `{by_hand}` moves it anyway"
     return f"{version.called} is not promoted to {alias}: {decision.why}{rest}"
 
 

@@ -71,7 +71,7 @@ def test_the_first_passes_and_then_only_what_is_better(registry, register):
     assert champion(registry, "rule") is None
     assert decided(registry, first).move.how == FIRST
     refused = decided(registry, weak)
-    assert refused.move is None and "a p below 0.05 is asked for" in refused.why
+    assert refused.move is None and "promotion needs p below 0.05" in refused.why
     assert champion(registry, "rule") == first.version
     moved = decided(registry, best)
     assert (moved.move.how, moved.move.before) == (BETTER, first.version)

@@ -45,7 +45,7 @@ def test_the_holdout_alone_decides():
     many, why = decided(kept(BEST, apart=20), kept(WEAK, apart=20, seed=1))
     assert many and why.endswith(", p < 0.001")
     worse, why = decided(kept(WEAK, of_val=BEST), kept(GOOD, of_val=WEAK, seed=1))
-    assert not worse and why.endswith("a p below 0.05 is asked for")
+    assert not worse and why.endswith("promotion needs p below 0.05")
 
 
 def test_fewer_than_six_groups_decide_nothing():
@@ -117,5 +117,5 @@ def test_what_is_not_promoted_names_the_model_and_the_command():
     line = told(Decision(version, "champion", None, "it is worse"))
     assert line == (
         "films version 2 is not promoted to champion: it is worse; `erray registry promote "
-        "models:/films/2 --alias champion --force --why REASON` moves it all the same"
+        "models:/films/2 --alias champion --force --why REASON` moves it anyway"
     )
