@@ -16,6 +16,7 @@ from erray.cli.display import (
     table,
     with_limits,
 )
+from erray.cli.training_progress import metric_words
 
 _WORST_REASONS = 6
 LEFT_OUT = "are left out of every score"
@@ -162,7 +163,7 @@ def show_ablation(result: dict[str, Any]) -> None:
 def _show_contest(against: dict[str, Any]) -> None:
     rows = [
         [
-            metric,
+            metric_words(metric),
             *(with_limits(found[side]) for side in sides),
             paired(found["difference"]),
             p_value(found["difference"]["p_value"]),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from erray.tuning.events import TrialNews
 
 _RUNNING = "running"
+_WIDE = 100
+"""Columns from which a terminal has room for bars beside what is said of a run."""
 
 
 @dataclass
@@ -39,16 +41,20 @@ class RunFacts:
         self.seconds.append(event.seconds)
         self.last = event
 
-    def words(self, *, score: str) -> str:
-        """Scores, loss, time left and speed after the last epoch; ``score`` names the score."""
+    def words(self, *, score: str, short: bool = False) -> str:
+        """Scores, loss, time left and speed after the last epoch; ``score`` names the score.
+
+        ``short``: without the words that a line of 80 columns has no room for.
+        """
         event = self.last
         assert event is not None, "no epoch has ended"
         parts = [f"{score} {event.score:.3f}", f"best {event.best:.3f}", f"loss {event.loss:.3f}"]
         num_left = event.num_epochs - event.epoch - 1
         if num_left:
             left_s = num_left * sum(self.seconds) / len(self.seconds)
-            parts.append(f"up to {as_time(left_s)} left")
-        return ", ".join([*parts, f"{event.clips_per_s:.3g} clips/s on {event.device}"])
+            parts.append(f"{'' if short else 'up to '}{as_time(left_s)} left")
+        on = " " if short else " on "
+        return ", ".join([*parts, f"{event.clips_per_s:.3g} clips/s{on}{event.device}"])
 
     def result(self, run: str, now_s: float) -> str:
         """What is left to say of a run that has ended."""
@@ -97,7 +103,8 @@ class TrainingDisplay:
         facts.add(event)
         num_done = event.epoch + 1
         if console.is_terminal:
-            words = facts.words(score="val")  # the line that it leaves has the whole name
+            # the line that the run leaves has the whole name of the score
+            words = facts.words(score="val", short=True)
             self._bar(event.run, event.num_epochs, words, completed=num_done)
         else:
             words = facts.words(score=metric_words(event.metric))
@@ -144,10 +151,13 @@ class TrainingDisplay:
     def _bar(self, name: str, total: int, words: str, *, completed: int = 0) -> None:
         """Show a bar, or bring it up to date."""
         if self._bars is None:
-            self._bars = Progress(*_columns(), console=console, transient=True, expand=True)
+            columns = _columns(bars=console.width >= _WIDE)
+            self._bars = Progress(*columns, console=console, transient=True, expand=True)
             self._bars.start()
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, words=words)
+            self._tasks[name] = self._bars.add_task(
+                name, total=total, completed=completed, words=words
+            )
         self._bars.update(self._tasks[name], completed=completed, words=words, refresh=True)
 
     def _drop(self, name: str) -> None:
@@ -168,12 +178,12 @@ def metric_words(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1")
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
+def _columns(*, bars: bool) -> tuple[ProgressColumn, ...]:
     return (
         TextColumn("  {task.description:<8}", markup=False),
-        BarColumn(bar_width=8),
+        *([BarColumn(bar_width=8)] if bars else []),
         MofNCompleteColumn(),
-        # takes what is left of the line: a narrow terminal cuts its end off, never the bar
+        # takes what is left of the line: a narrow terminal cuts its end off, never its start
         TextColumn(
             "{task.fields[words]}",
             markup=False,

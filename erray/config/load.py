@@ -153,6 +153,8 @@ def _explain(error: Any) -> str:
         valid = _valid_keys(error["loc"])
         nearest = did_you_mean(str(error["loc"][-1]), valid)
         return f"unknown key {where}; valid keys here: {', '.join(valid)}{nearest}"
+    # where several types are allowed there is a line for each: "list[...]" is no key of a recipe
+    where = ".".join(str(part) for part in error["loc"] if "[" not in str(part))
     message = error["msg"].removeprefix("Value error, ")
     found = "" if error["type"] == "value_error" else f", found {_shown(error['input'])}"
     if error["type"] == "literal_error":

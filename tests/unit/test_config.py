@@ -127,6 +127,16 @@ def test_a_wrong_override_is_one_clear_line(override, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_of_several_types_has_a_line_for_each_with_its_own_key():
+    with pytest.raises(UserError) as caught:
+        load_recipe("demo", ["train.loss.class_weights=inverted"])
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 2 and "'inverse' or 'effective'" in lines[0]
+    assert all(line.startswith("demo: train.loss.class_weights: Input") for line in lines)
+    with pytest.raises(UserError, match=r"unknown key train\.loss\.beta\[0\];"):
+        load_recipe("demo", ["train.loss.beta[0]=1"])
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_override_is_taken_or_refused_as_a_users_mistake(key, value):
     try:
