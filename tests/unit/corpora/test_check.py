@@ -1,11 +1,14 @@
 """The check of a corpus: what each finding says, and what refuses."""
 
+from dataclasses import replace
+
 import pytest
 
 from erray.config import Corpus
 from erray.corpora.check import check_corpus
 from erray.corpora.clips import CorpusClips
 from erray.corpora.findings import ERROR, WARNING, refuse_errors
+from erray.corpora.holdout import set_apart
 from erray.corpora.scan import ScannedMedium
 from erray.errors import UserError
 from erray.labels import CEXPR_7
@@ -55,6 +58,24 @@ def test_groups_and_files_across_splits_are_errors_unless_published():
     ):
         refuse_errors(check(*clips).values())
     refuse_errors(check(*clips, protocol="published").values())
+
+
+def test_a_file_whose_groups_are_parted_by_the_holdout_is_a_warning():
+    """Scenes of one film are groups of val: a corpus that erray itself has parted is no error."""
+    film = [
+        clip(f"s{i}", "val", media="film.mp4", group=f"scene{i}", label=CLASSES[0])
+        for i in range(12)
+    ]
+    clips, _ = set_apart(
+        Corpus(),
+        [replace(c, file_sha256="1", start_s=float(i), end_s=i + 1.0) for i, c in enumerate(film)],
+    )
+    assert {c.split for c in clips} == {"val", "holdout"}
+    found = check(*clips, media={"film.mp4": medium("1", 20.0)})
+    assert {name: f.level for name, f in found.items()} == {"file_across_holdout": WARNING}
+    assert found["file_across_holdout"].examples == ("film.mp4",)
+    with_train = check(*clips, clip("t", "train", file_sha256="1"))
+    assert with_train["file_across_splits"].examples == ("film.mp4 in holdout and train and val",)
 
 
 def test_the_same_content_twice_in_a_split_is_a_warning():
