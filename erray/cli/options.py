@@ -59,7 +59,8 @@ def resolve(
     Raises:
         UserError: the folder of its name holds the run of another recipe.
     """
-    loaded, file = load_recipe(recipe, overrides), RecipeFile.of(recipe)
+    loaded = load_recipe(recipe, overrides)
+    file = RecipeFile.of(recipe, corpus_root=loaded.corpus.root)
     folder = (out or erray_home() / loaded.name).absolute()
     if out is None:
         file.require_own(folder)

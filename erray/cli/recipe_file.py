@@ -19,26 +19,30 @@ class RecipeFile:
     Attributes:
         path: absolute; within a job relative to its working folder; of a packaged one its name.
         sha256: of the file; None of a packaged one.
+        corpus_root: absolute, as ``root: films`` is another folder elsewhere; None where unknown.
     """
 
     path: str
     sha256: str | None = None
+    corpus_root: str | None = None
 
     @classmethod
-    def of(cls, name_or_file: str) -> RecipeFile:
+    def of(cls, name_or_file: str, *, corpus_root: str | None = None) -> RecipeFile:
         """The file ``name_or_file``, or the packaged recipe of that name."""
         file = Path(name_or_file)
+        root = None if corpus_root is None else str(Path(corpus_root).absolute())
         if file.suffix not in {".yaml", ".yml"}:
-            return cls(name_or_file)
+            return cls(name_or_file, corpus_root=root)
         path = file.resolve()
         in_job = [i for i, part in enumerate(path.parts) if part.startswith(_JOB_FOLDER)]
         shown = Path(*path.parts[in_job[0] + 1 :]) if in_job else path
-        return cls(str(shown), hashlib.sha256(path.read_bytes()).hexdigest())
+        return cls(str(shown), hashlib.sha256(path.read_bytes()).hexdigest(), root)
 
     def require_own(self, out: Path) -> None:
         """Refuse the folder ``out`` where it holds the run of another recipe.
 
         A file that was moved, or copied as it is, is the same recipe; so is one that was edited.
+        A copy over another corpus is another one.
 
         Raises:
             UserError: it does.
@@ -72,5 +76,6 @@ class RecipeFile:
         if place.is_absolute():  # it may have been edited since
             was_moved = not place.is_file()
             contents |= set() if was_moved else {RecipeFile.of(str(place)).sha256}
-        same_content = self.sha256 is not None and self.sha256 in contents
+        roots = {root for root in (self.corpus_root, other.corpus_root) if root is not None}
+        same_content = self.sha256 is not None and self.sha256 in contents and len(roots) < 2
         return None if self.path == other.path or same_content or was_moved else other

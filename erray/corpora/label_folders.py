@@ -109,6 +109,8 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
         os.link(hidden, path)  # refuses a name that is there, which a rename would not
     except FileExistsError:
         raise UserError(f"{path} is there already: delete it, or move it away") from None
+    except OSError as error:  # of the name that people know
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         hidden.unlink(missing_ok=True)
 

@@ -63,7 +63,21 @@ def test_a_file_that_was_edited_moved_or_copied_is_the_same_recipe(tmp_path, hom
     assert RunRecord.load(home).recipe_file == {
         "path": str(moved),
         "sha256": RecipeFile.of(str(moved)).sha256,
+        "corpus_root": None,
     }
+
+
+def test_the_same_text_over_another_corpus_is_another_recipe(tmp_path, home, monkeypatch):
+    """``root: films`` in two projects that share a home."""
+    first, second = (recipe(tmp_path / d / "films.yaml") for d in ("a", "b"))
+    monkeypatch.chdir(first.parent)
+    RecipeFile.of("films.yaml", corpus_root="films").take(home)
+    RecipeFile.of(str(second), corpus_root="films").require_own(home)  # a copy, the same films
+    monkeypatch.chdir(second.parent)
+    with pytest.raises(UserError, match=f"holds the run of {first}, and {second} has"):
+        RecipeFile.of("films.yaml", corpus_root="films").require_own(home)
+    first.unlink()
+    RecipeFile.of("films.yaml", corpus_root="films").require_own(home)  # the project was moved
 
 
 def test_a_run_of_before_opens_and_is_noted(tmp_path, home):

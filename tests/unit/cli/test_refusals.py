@@ -84,7 +84,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_manifest_in_a_folder_that_is_read_only(locked, tmp_path):
     line = refused(run("corpus", "manifest", str(locked), cwd=tmp_path))
-    assert str(locked) in line and "Permission denied" in line
+    assert f"{locked / 'manifest.csv'}: Permission denied" in line
     assert list(locked.iterdir()) == [locked / "Anger"]
 
 
