@@ -100,9 +100,19 @@ def follow(
 ) -> Callable[[EpochEnd], None]:
     """Announce trainings to the display and to the tracking store, each with its own flow.
 
+    Of a run whose folder holds the result of another job it says that this is replaced.
+
     Returns:
         Who is to be told of every epoch.
     """
+    others = [
+        run.name for _, job, run in todo if run.history().get("job") not in (None, job.fingerprint)
+    ]
+    if others:
+        flow.say(
+            f"trained anew, since features or settings have changed, or what erray makes of them: "
+            f"{', '.join(others)}"
+        )
     flow.training.begin({run.name: job.settings.epochs for _, job, run in todo})
     for own, job, run in todo:
         params, tags = _facts(own, job)
