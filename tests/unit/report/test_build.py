@@ -396,11 +396,13 @@ def test_the_page_of_a_run_with_a_holdout_says_what_it_was_for(
     tmp_path: Path, searched: bool
 ) -> None:
     counts = {"train": 10, "val": 8, "holdout": 6, "test": 8}
-    run = make_run(tmp_path, clips_per_split=counts, overrides=["report.num_bootstrap=100"])
+    overrides = ["report.num_bootstrap=100", "corpus.labels=null"]
+    run = make_run(tmp_path, clips_per_split=counts, overrides=overrides)
     change_json(tmp_path / "tune" / "study.json", holdout_was_searched=searched)
     build_report(run.out, run.recipe)
     page = " ".join((tmp_path / "report" / "index.html").read_text().split())
     meaning = SEARCHED_HOLDOUT if searched else SPLIT_MEANINGS["holdout"]
+    assert "7 (cexpr7): " in page, "the recipe leaves corpus.labels to the kind"
     assert (
         f"<dt>Compared on</dt> <dd>6 labelled clips of 3 groups (holdout); {meaning}</dd>" in page
     )
