@@ -35,6 +35,7 @@ from erray.metrics import CLIP_RULES
 from erray.models import make_model
 from erray.models.fusion import FusionModel
 from erray.options import parse_options
+from erray.store import Folder
 
 WEIGHTS, DESCRIPTION, SUMS = "model.safetensors", "model.json", "SHA256SUMS"
 STATE_MAGIC = b"erray training state 1\n"
@@ -99,6 +100,9 @@ def save_model(folder: Path, model: FusionModel, description: ModelDescription) 
 
     At no time is there a partial model under that name. Between the two renames of a replacement
     the old model is called ``<name>.previous``, where ``load_model`` looks too.
+
+    Raises:
+        UserError: the disk is full, or fails in another way; the old model stays.
     """
     assert model.streams == description.streams, (model.streams, description.streams)
     weights = safetensors.torch.save(
@@ -107,10 +111,16 @@ def save_model(folder: Path, model: FusionModel, description: ModelDescription) 
     content = {**asdict(description), "weights_sha256": _sha256(weights)}
     text = (json.dumps(content, indent=2) + "\n").encode()
     sums = f"{_sha256(weights)}  {WEIGHTS}\n{_sha256(text)}  {DESCRIPTION}\n".encode()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    files = {WEIGHTS: weights, DESCRIPTION: text, SUMS: sums}
+    parent = Folder(str(folder.parent))
+    parent.create()
+    parent.attempt(f"write {folder.name} to", lambda: _replace_folder(folder, files))
+
+
+def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for name, data in ((WEIGHTS, weights), (DESCRIPTION, text), (SUMS, sums)):
+        for name, data in files.items():
             _write_through(temporary / name, data)
         temporary.chmod(0o755)  # mkdtemp's folders are the writer's alone
         previous = _previous(folder)
@@ -157,18 +167,14 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: a value that ``load_state`` could not read back.
+        UserError: the disk is full, or fails in another way; an old state stays.
     """
     _check_plain(state, "state")
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     payload = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _write_through(temporary, STATE_MAGIC + _sha256(payload).encode() + b"\n" + payload)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = STATE_MAGIC + _sha256(payload).encode() + b"\n"
+    Folder(str(path.parent)).write(path.name, lambda file: file.writelines((header, payload)))
 
 
 def load_state(path: Path) -> dict[str, Any]:

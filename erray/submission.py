@@ -6,8 +6,6 @@ classes, nothing else. Where the two differ, a table says how, video by video.
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from erray.errors import UserError
 from erray.labels import CEXPR_7
+from erray.store import write_csv
 
 SUBMISSION_HEADER = ("image_location", *(name.replace(" ", "_") for name in CEXPR_7.names))
 REFUSE, HOLD = "refuse", "hold"
@@ -111,7 +110,7 @@ def write_submission(
     beside = path.with_name(f"{path.stem}_differences.csv")
     beside.unlink(missing_ok=True)
     if wrong:
-        _write(beside, [field.name for field in fields(VideoDifference)], map(astuple, wrong))
+        write_csv(beside, [field.name for field in fields(VideoDifference)], map(astuple, wrong))
     lost = sorted({video.video for video in wrong if video.listed} & rejected.keys())
     if lost:
         raise UserError(_rejection(lost, rejected, frame_list, beside))
@@ -120,7 +119,7 @@ def write_submission(
         raise UserError(_refusal(refused, frame_list, beside, fill))
     held = _held(found, expected)
     rows = ((frame, held[frame] if frame in held else found[frame]) for frame in expected)
-    _write(path, SUBMISSION_HEADER, rows)
+    write_csv(path, SUBMISSION_HEADER, rows)
     return Submitted(len(expected), len(held))
 
 
@@ -214,13 +213,3 @@ def _rejection(
         f"{named}{more} (every video: {beside}); mend their media and run `erray extract --retry`, "
         f"or predict with another model"
     )
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[tuple[object, ...]]) -> None:
-    """Write a CSV file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    temporary.replace(path)

@@ -7,7 +7,6 @@ A model's temperature is of its clips' probabilities and has no part in them.
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from erray.config import Smoothing
+from erray.errors import UserError
 from erray.finite import require_finite
 from erray.records import tensor_from_columns
 from erray.smoothing import smoothed
+from erray.store import write_csv
 
 TIMES_DECIMALS, PROBABILITY_DECIMALS = 4, 5
 
@@ -85,16 +86,22 @@ def write_timelines(folder: Path, timelines: Iterable[Timeline]) -> int:
     """Make ``folder`` anew with a CSV file per clip, named after it; return their number.
 
     Columns: ``time_s``, a probability per class, ``label``.
+
+    Raises:
+        UserError: the storage fails, or two clips have one name; a folder that is there stays.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     count = 0
-    for timeline in timelines:
-        _write(temporary / timeline_name(timeline.clip_id), timeline)
-        count += 1
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    try:
+        for timeline in timelines:
+            _write(temporary, timeline)
+            count += 1
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return count
 
 
@@ -104,14 +111,18 @@ def timeline_name(clip_id: str, suffix: str = ".csv") -> str:
     return "/".join(parts or ["_"]) + suffix
 
 
-def _write(path: Path, timeline: Timeline) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["time_s", *timeline.classes, "label"])
+def _write(folder: Path, timeline: Timeline) -> None:
+    name = timeline_name(timeline.clip_id)
+    if (folder / name).exists():
+        raise UserError(f"two clips have the timeline {name}: give one of them another clip_id")
+    rows = (
+        [
+            f"{time_s:.{TIMES_DECIMALS}f}",
+            *(f"{value:.{PROBABILITY_DECIMALS}f}" for value in row_C),
+            timeline.classes[winner],
+        ]
         for time_s, row_C, winner in zip(
             timeline.times_s_T, timeline.probabilities_TC, timeline.class_T, strict=True
-        ):
-            values = [f"{value:.{PROBABILITY_DECIMALS}f}" for value in row_C]
-            time = f"{time_s:.{TIMES_DECIMALS}f}"
-            writer.writerow([time, *values, timeline.classes[winner]])
+        )
+    )
+    write_csv(folder / name, ["time_s", *timeline.classes, "label"], rows)

@@ -23,7 +23,7 @@ from erray.cli.registry import registry_app
 from erray.cli.steps import add_steps
 from erray.cli.submit import submit
 from erray.cli.weights import weights_app
-from erray.errors import UserError, refusal
+from erray.errors import UserError, refusal_line
 from erray.interrupt import stoppable
 
 app = typer.Typer(
@@ -70,11 +70,10 @@ def guarded() -> Iterator[None]:
             _say_error(line)
         sys.exit(2)
     except OSError as error:
-        refused = refusal(error)
+        refused = refusal_line(error)
         if refused is None:
             raise
-        place = error.filename if isinstance(error.filename, str) else "the system refused"
-        _say_error(f"{place}: {refused[0]}: {refused[1]}")
+        _say_error(refused)
         sys.exit(2)
 
 

@@ -7,10 +7,7 @@ what is said in it.
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +20,7 @@ from erray.corpora.rows import BadRows
 from erray.errors import UserError
 from erray.labels import LabelSet
 from erray.records import Clip
+from erray.store import csv_text, replacing
 
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -98,21 +96,11 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     leaves no half of one.
 
     Raises:
-        UserError: the file is there: it may have been corrected by hand.
+        UserError: the file is there: it may have been corrected by hand; or it cannot be written.
     """
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with hidden.open("x", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            writer.writerows([getattr(clip, name) for name in _COLUMNS] for clip in clips)
-        os.link(hidden, path)  # refuses a name that is there, which a rename would not
-    except FileExistsError:
-        raise UserError(f"{path} is there already: delete it, or move it away") from None
-    except OSError as error:  # of the name that people know
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        hidden.unlink(missing_ok=True)
+    text = csv_text(_COLUMNS, ([getattr(clip, name) for name in _COLUMNS] for clip in clips))
+    with replacing(path, only_new=True) as hidden:
+        hidden.write_text(text, encoding="utf-8")
 
 
 def _visible_files(root: Path) -> Iterable[Path]:

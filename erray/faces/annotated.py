@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from erray.faces.draw import draw_tracks
 from erray.faces.track import ClipFaces
 from erray.media import Waveform
+from erray.store import replacing
 
 CLOCK_HZ = 90_000  # ticks of the file's clock: what MPEG uses, every common rate fits
 NOMINAL_RATE_HZ = 30  # what the encoder plans its bits with; frames keep their own times
@@ -49,14 +50,14 @@ def write_video(
     """Write an mp4 file (H.264 and AAC) whose first picture is at 0 s; return the pictures' number.
 
     Args:
-        path: the file.
+        path: the file; whole or absent.
         pictures: time in seconds and uint8 RGB image, all of one size; at least one.
         sound: mono, at ``SOUND_RATE_HZ``, on the pictures' clock; None: silent.
     """
     remaining = iter(pictures)
     start_s, first_HWC = next(remaining)
     count = 0
-    with av.open(str(path), "w", format="mp4") as container:
+    with replacing(path) as hidden, av.open(str(hidden), "w", format="mp4") as container:
         picture = _picture_stream(container, first_HWC)
         voice: Any = None
         if sound is not None and len(sound.samples_N):

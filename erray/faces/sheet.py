@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from erray.faces.draw import colour_of, draw_tracks, label_of
 from erray.faces.track import ClipFaces
 from erray.records import FaceTrack
+from erray.store import replacing
 
 NUM_COLUMNS = 4
 CELL_WIDTH_PX = 320
@@ -52,7 +53,8 @@ def contact_sheet(path: Path, images: Mapping[int, NDArray[np.uint8]], faces: Cl
         left = MARGIN_PX + column * (CELL_WIDTH_PX + MARGIN_PX)
         sheet.paste(cell, (left, MARGIN_PX + row * cell_height_px))
     sheet.paste(timeline, (MARGIN_PX, MARGIN_PX + num_rows * cell_height_px))
-    sheet.save(path, "PNG")
+    with replacing(path) as hidden:
+        sheet.save(hidden, "PNG")
 
 
 def _cell(image_HWC: NDArray[np.uint8], tick: int, faces: ClipFaces) -> Image.Image:

@@ -34,8 +34,6 @@ def annotate(flow: Flow, clip: Clip, timeline: Timeline, target: Path, *, headin
         Whether it was written: a medium without pictures has none.
     """
     path = str(Path(flow.recipe.corpus.root) / clip.media)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
     with Decoder(flow.plan.limits) as decoder:
         frames = decoder.frames(path, start_s=clip.start_s, end_s=clip.end_s)
         try:
@@ -48,8 +46,7 @@ def annotate(flow: Flow, clip: Clip, timeline: Timeline, target: Path, *, headin
             sound = listener.waveform(
                 path, start_s=clip.start_s, end_s=clip.end_s, rate_hz=SOUND_RATE_HZ
             )
-        write_video(partial, pictures, sound)
-    partial.replace(target)
+        write_video(target, pictures, sound)
     return True
 
 

@@ -20,6 +20,7 @@ from erray.importing import PublishedCheckpoint, PublishedConfig, leftovers
 from erray.models.fusion import FusionModel
 from erray.registry import COMMIT_TAG, require_valid_names
 from erray.run_record import code_commit
+from erray.store import write_text
 from erray.training.ingest import TRAIN
 
 IMPORTED = "imported"
@@ -91,13 +92,7 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
     """
     data = {"name": recipe.name} | recipe.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): give another folder with --out"
-        ) from None
+    write_text(path, text)
     return path
 
 

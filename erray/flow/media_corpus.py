@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from erray.config import Recipe, Tracking, parse_recipe
 from erray.corpora.media_root import FILM_SUFFIXES, clip_ids, resolve_media
 from erray.errors import UserError
 from erray.registry import Registry
+from erray.store import write_csv
 
 SPLIT = "media"
 MANIFEST = "manifest.csv"
@@ -32,11 +32,8 @@ class MediaFiles:
 
     def write_manifest(self, path: Path) -> None:
         """Write them as the manifest of a corpus; a clip is a whole file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["clip_id", "media", "split"])
-            writer.writerows([clip_id, name, SPLIT] for clip_id, name in self.media.items())
+        rows = [[clip_id, name, SPLIT] for clip_id, name in self.media.items()]
+        write_csv(path, ["clip_id", "media", "split"], rows)
 
 
 def find_media(paths: Iterable[Path]) -> MediaFiles:

@@ -18,7 +18,7 @@ from typing import Any
 
 from erray.credentials import without_credentials
 from erray.registry import Registry, StoreAway
-from erray.store import write_json
+from erray.store import append_line, write_json
 from erray.training.events import EpochEnd
 from erray.training.runs import TrainingRun
 
@@ -199,9 +199,7 @@ class Outbox:
 
     def _keep(self, path: Path, epoch: int, told: _Told) -> None:
         self._told_of(path)[epoch] = told
-        with _epochs_file(path).open("a", encoding="utf-8") as file:
-            # a line of its own, also behind what a killed driver left half written
-            file.write("\n" + json.dumps([epoch, told.time_s, told.row]) + "\n")
+        append_line(_epochs_file(path), json.dumps([epoch, told.time_s, told.row]))
 
     def _forget(self, path: Path) -> None:
         self._told.pop(path, None)

@@ -26,7 +26,7 @@ from erray.corpora.holdout import HOLDOUT, VAL
 from erray.flow.context import Flow
 from erray.flow.model_card import model_card
 from erray.records import PREDICTION_SCHEMA
-from erray.store import Table
+from erray.store import Table, write_text
 from erray.training.runs import TrainingRun
 
 CARD, INPUT_SCHEMA = "MODEL_CARD.md", "input_schema.json"
@@ -53,7 +53,7 @@ def write_version(
     shutil.copytree(model, folder)
     num_parameters = sum(x.numel() for x in network.parameters())
     schema = json.dumps(input_schema(description, flow.plan.modalities), indent=2)
-    (folder / INPUT_SCHEMA).write_text(schema + "\n", encoding="utf-8")
+    write_text(folder / INPUT_SCHEMA, schema + "\n")
     rows = [] if run is None else run.predictions.read().to_pylist()
     if run is not None and flow.holdout_was_searched(run):
         rows = [row | ({"split": VAL} if row["split"] == HOLDOUT else {}) for row in rows]
@@ -71,7 +71,7 @@ def write_version(
         test_was_searched=run is not None and flow.test_was_searched(run),
         judged_on_holdout=bool(kept[HOLDOUT]),
     )
-    (folder / CARD).write_text(card, encoding="utf-8")
+    write_text(folder / CARD, card)
     for split, part in kept.items():
         if part:
             Table(str(folder / KEPT[split]), PREDICTION_SCHEMA).replace(part)

@@ -46,8 +46,7 @@ from erray.report.tables import Tables
 from erray.report.thumbnails import fill_slots
 from erray.report.timelines import Timeline, choose_clips, dom_id, make_timeline
 from erray.statistics import MIN_GROUPS, p_text, undecided
-from erray.store import RunFolder
-from erray.store.folder import Folder
+from erray.store import Folder, RunFolder
 
 _CHALLENGE_TIMELINES = 4
 _SPLITS = ("train", "val", "holdout", "test", "challenge")

@@ -25,21 +25,22 @@ import ray.train.torch
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
+    ControllerError,
     FailureConfig,
     RunConfig,
     ScalingConfig,
+    TrainingFailedError,
     WorkerGroupError,
 )
 
 from erray.checkpoint import load_state, save_state
-from erray.errors import UserError
+from erray.errors import UserError, refusal_line
 from erray.training.events import EpochNews, OnEpoch, epoch_end, tell_nobody
 from erray.training.job import TrainJob
 from erray.training.loop import TrainingLoop
 from erray.training.runs import TrainingRun, usable_state
 
 _STATE = "state.pt"
-_REFUSAL = "refusal.txt"  # a user's mistake that a worker met, in its words
 _LIST = "checkpoint_manager_snapshot.json"  # Ray Train's own name for it
 
 
@@ -59,13 +60,13 @@ def train_distributed(
         The final training state.
 
     Raises:
-        UserError: the cluster has fewer CPUs or GPUs than the workers need, or a worker raised it.
+        UserError: the cluster has fewer CPUs or GPUs than the workers need, a worker raised it, or
+            the system refused one something, such as space on a disk.
     """
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     storage = run.folder / "ray"
     folder = storage / job.fingerprint
     _drop_broken_list(folder)
-    (folder / _REFUSAL).unlink(missing_ok=True)
     trainer = _Trainer(
         _worker,
         train_loop_config={"job": job, "run": run, "folder": folder},
@@ -80,13 +81,28 @@ def train_distributed(
     try:
         with EpochNews([run.folder], on_epoch).while_waiting():
             checkpoint = trainer.fit().checkpoint
-    except WorkerGroupError:
-        if (folder / _REFUSAL).is_file():
-            raise UserError((folder / _REFUSAL).read_text(encoding="utf-8")) from None
-        raise
+    except TrainingFailedError as error:
+        line = _line(error)
+        if line is None:
+            raise
+        raise UserError(line) from None  # without the worker's traceback
     assert checkpoint is not None, "Ray Train returned no checkpoint"
     with checkpoint.as_directory() as kept:
         return load_state(Path(kept) / _STATE)
+
+
+def _line(error: TrainingFailedError) -> str | None:
+    """What a worker or Ray Train's controller says of a user's mistake, or of a full disk."""
+    failures: list[Exception] = []
+    if isinstance(error, WorkerGroupError):
+        failures = list(error.worker_failures.values())
+    elif isinstance(error, ControllerError):
+        failures = [error.controller_failure]
+    for failure in failures:
+        line = str(failure) if isinstance(failure, UserError) else refusal_line(failure)
+        if line is not None:
+            return line
+    return None
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
@@ -114,12 +130,7 @@ def _scaling(job: TrainJob, cluster: Mapping[str, float]) -> ScalingConfig:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    try:
-        _train(config["job"], config["run"], config["folder"])
-    except UserError as error:
-        # Ray Train would show the driver a traceback
-        (config["folder"] / _REFUSAL).write_text(str(error), encoding="utf-8")
-        raise
+    _train(config["job"], config["run"], config["folder"])
 
 
 def _train(job: TrainJob, run: TrainingRun, folder: Path) -> None:

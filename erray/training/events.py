@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from erray.store import append_line
 from erray.training.validation import selection_key
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ class EpochFile:
         self.path.unlink(missing_ok=True)
 
     def append(self, event: EpochEnd) -> None:
-        """Write one more event."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            # a line of its own, also behind what a lost worker left half written
-            file.write("\n" + json.dumps(asdict(event)) + "\n")
+        """Write one more event.
+
+        Raises:
+            UserError: the disk is full, or fails in another way.
+        """
+        append_line(self.path, json.dumps(asdict(event)))
 
     def new(self) -> Iterator[EpochEnd]:
         """Yield what came since the last call.

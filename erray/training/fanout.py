@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from erray.errors import UserError
+from erray.errors import UserError, refusal_line
 from erray.training.events import POLL_S, EpochNews, OnEpoch, tell_nobody
 from erray.training.job import TrainJob
 from erray.training.runs import TrainingRun, train_in_process
@@ -30,7 +30,7 @@ def train_each(
             ``on_done``.
 
     Raises:
-        UserError: a job raised it, with that job's name.
+        UserError: a job raised it, or the system refused the job something; with its name.
     """
     news = EpochNews([run.folder for _, run in jobs], on_epoch)
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
@@ -53,9 +53,10 @@ def _result(task: ray.ObjectRef, run: TrainingRun) -> dict[str, Any]:
     try:
         state: dict[str, Any] = ray.get(task)
     except RayTaskError as error:
-        if isinstance(error.cause, UserError):  # one line, without the worker's traceback
-            raise UserError(f"{run.name}: {error.cause}") from None
-        raise
+        why = str(error.cause) if isinstance(error.cause, UserError) else refusal_line(error.cause)
+        if why is None:
+            raise
+        raise UserError(f"{run.name}: {why}") from None  # one line, without the worker's traceback
     return state
 
 

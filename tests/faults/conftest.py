@@ -1,12 +1,15 @@
-"""What every fault test needs: a short folder for Ray, and the rows of a run."""
+"""What fault tests need: a short folder for Ray, a small disk."""
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.faults.small_disk import Disk
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +28,13 @@ def own_ray(ray_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test starts a Ray of its own, whatever runs on this machine."""
     monkeypatch.setenv("RAY_TMPDIR", str(ray_dir))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    yield Disk(path)
+    if path.is_mount():
+        # lazily: this process may have a database open on it
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from erray.errors import UserError
 from erray.registry import Registry
 from erray.store import RunFolder
+from tests.faults.small_disk import Disk
 from tests.faults.tables import contents, rows
 from tests.tiny_run import REPOSITORY, TinyRun, write_faceless, write_recipe
 
@@ -50,32 +50,6 @@ try:
 except UserError as error:
     sys.exit(str(error))
 """
-
-
-class Disk:
-    """A file system in memory, mounted at ``path``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def mount(self, options: str) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-
-    def remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    yield Disk(path)
-    if path.is_mount():
-        # lazily: this process may have a database open on it
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,3 +219,28 @@ def test_what_a_worker_refuses_is_one_line_for_the_user(job, run, tmp_path):
 
 def never(*done: object) -> None:
     raise AssertionError(done)
+
+
+def test_a_full_disk_is_one_line_for_the_user_and_the_last_state_is_whole(job, disk):
+    """The disk has room for the states of some epochs, if for any."""
+    settings = job.settings.model_copy(update={"max_failures": 0})
+    unlucky = replace(job, settings=settings)
+    disk.mount("size=400k")
+    fusion, alone = TrainingRun(disk.path / "fusion"), TrainingRun(disk.path / "alone")
+    with ray_session(num_cpus=2):
+        with pytest.raises(UserError) as of_workers:
+            train_distributed(unlucky, fusion)
+        shutil.rmtree(fusion.folder)
+        fill = disk.path / "fill"
+        fill.write_bytes(bytes(360_000))
+        with pytest.raises(UserError) as of_task:
+            train_each([(unlucky, alone)], on_done=never)
+        for caught in (of_workers, of_task):
+            message = str(caught.value)
+            assert "No space left on device" in message and "make room" in message
+            assert "\n" not in message and "Traceback" not in message
+        assert str(of_task.value).startswith("alone: could not write ")
+        fill.unlink()
+        done = []
+        train_each([(unlucky, alone)], on_done=lambda _, run, state: done.append(run.name))
+    assert done == ["alone"]

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from erray.cli.main import guarded
+from tests.unit.file_limit import file_limit
 from tests.unit.media_files import write_video
 
 REPOSITORY = Path(__file__).parents[3]
@@ -36,6 +38,25 @@ def test_kinds_of_refusals_are_told_apart(number, found, advice, capsys):
     line = capsys.readouterr().err
     assert caught.value.code == 2 and line.count("\n") == 1
     assert line.startswith(f"error: /a/[file]: {found}: ") and advice in line
+
+
+def test_what_the_system_refused_a_worker_is_told_as_here(capsys):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/b")
+    wrapped = RayTaskError("train", "Traceback ...", full, ip="::1").as_instanceof_cause()
+    assert isinstance(wrapped, OSError) and wrapped.errno is None, "Ray tells it by itself now"
+    with pytest.raises(SystemExit) as caught, guarded():
+        raise wrapped
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: /a/b: No space left on device: make room\n"
+
+
+def test_a_folder_that_cannot_be_copied_whole_is_told_by_its_first_file(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "weights").write_bytes(bytes(9000))
+    with pytest.raises(SystemExit), guarded(), file_limit(4096):
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and line.count("\n") == 1 and "File too large: " in line
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EBADF, errno.EINVAL])

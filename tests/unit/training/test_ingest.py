@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from erray.training import arrays, ingest
 from erray.training.arrays import FeatureArrays
 from erray.training.ingest import build_arrays
 from erray.windows import UNLABELLED
+from tests.unit.file_limit import file_limit
 from tests.unit.made_up_features import (
     STREAMS,
     Features,
@@ -190,16 +188,6 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(run, features,
     assert "\n" not in said
     assert list(Path(run.out, "cache").iterdir()) == []
     assert len(build(run).clips) == 5
-
-
-@contextmanager
-def file_limit(num_bytes: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_who_comes_second_throws_its_copy_away(run, features, monkeypatch):
