@@ -84,7 +84,7 @@ def open_flow(
     Before that all that ``steps`` will make of the recipe is made without data.
 
     Args:
-        quiet: say nothing of how far trainings and searches are.
+        quiet: say nothing of how far extractions, trainings and searches are.
 
     Raises:
         UserError: what is wrong with the recipe, a line each; another process writes to the folder.
@@ -96,9 +96,9 @@ def open_flow(
     from erray.store import hold
 
     with extraction_display() as progress, training_display() as training:
-        flow = Flow(recipe, out, home or erray_home(), progress, say_plainly)
+        flow = Flow(recipe, out, home or erray_home(), say=say_plainly)
         if not quiet:
-            flow = replace(flow, training=training, on_trial=training.trial)
+            flow = replace(flow, progress=progress, training=training, on_trial=training.trial)
         with hold(out):
             line = None if file is None else file.take(out)
             if line is not None:

@@ -7,10 +7,12 @@ import io
 import pytest
 from rich.console import Console
 
-from erray.cli import display, training_progress
+from erray.cli import display, progress, training_progress
 from erray.cli.options import open_flow
 from erray.cli.training_progress import training_display
 from erray.config import parse_recipe
+from erray.extraction import NoProgress
+from erray.records import DONE
 from erray.training.events import EpochEnd, NoTrainingProgress
 from erray.tuning.events import TrialNews, tell_nobody
 
@@ -49,6 +51,7 @@ def screen(monkeypatch, request) -> io.StringIO:
         file=text, force_terminal=width is not None, width=width or 200, highlight=False
     )
     monkeypatch.setattr(training_progress, "console", console)
+    monkeypatch.setattr(progress, "console", console)
     monkeypatch.setattr(display, "console", console)
     return text
 
@@ -154,6 +157,9 @@ def test_with_json_nobody_is_told(tmp_path, screen, quiet):
     with open_flow(recipe, tmp_path, ["register"], quiet=quiet) as flow:
         assert isinstance(flow.training, NoTrainingProgress) == quiet
         assert (flow.on_trial is tell_nobody) == quiet
+        assert isinstance(flow.progress, NoProgress) == quiet
+        flow.progress.begin("tracks", 1)
+        flow.progress.advance("tracks", [{"state": DONE, "frame_times_s": [0.0]}])
         flow.training.begin({"fusion": 4})
         flow.training.epoch(epoch_end("fusion", 0))
     assert (screen.getvalue() == "") == quiet
