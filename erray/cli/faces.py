@@ -62,6 +62,8 @@ def _check(clip: Path, target: Path, start: float | None, end: float | None) -> 
         raise UserError(f"--out {target}: expected a file that ends in {' or '.join(SUFFIXES)}")
     if not target.absolute().parent.is_dir():
         raise UserError(f"--out {target}: no folder {target.absolute().parent}, make it first")
+    if not clip.is_file():
+        raise UserError(f"no file {str(clip)!r}: give a video file")
     if target.exists() and clip.exists() and target.samefile(clip):
         raise UserError(f"--out {target}: that is the clip itself, give another file")
     try:  # now rather than after the whole video
