@@ -118,7 +118,7 @@ def test_values_too_large_to_compute_with(make_job, monkeypatch, factor, left_ou
 def test_a_planted_loss(make_job):
     """The loss of every window of one class is not a number: these are left out, no others."""
     loop = TrainingLoop(make_job(epochs=1, hop=40, window=40))
-    loop.loss.weights_C[1] = torch.nan
+    loop.loss.of_frames.weights_C[1] = torch.nan
     row = next(loop.run())
     assert row["bad_windows"] == 8, "8 of the 23 clips are of class 1"
     assert row["skipped_steps"] == 0
