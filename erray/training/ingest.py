@@ -46,8 +46,9 @@ def build_arrays(
     of_split = [clip for clip in clips if clip.split == split]
     ready = done_clips(plan, run, of_split, plan.modalities)
     if not ready:
+        lacking = [n for n in plan.modalities if not done_clips(plan, run, of_split, [n])]
         raise UserError(
-            f"no clip of split {split!r} has features of {', '.join(plan.modalities)}: "
+            f"no clip of split {split!r} has features of {', '.join(lacking or plan.modalities)}: "
             f"check the split's name, or run `erray extract` first"
         )
     unseen = unseen_clips(plan, run, of_split, plan.modalities)

@@ -119,6 +119,11 @@ def test_a_part_of_a_split_is_not_taken_for_all_of_it(run):
 VOICED = Plan(tiny_recipe(streams={**STREAMS, "logmel": {}}))
 
 
+def test_the_stream_that_is_missing_is_named_alone(run, features):
+    with pytest.raises(UserError, match="split 'train' has features of logmel: check the split"):
+        build_arrays(VOICED, run, CLIPS, CEXPR_7, split="train", cache=Path(run.out, "cache"))
+
+
 def voice_alone(**sections: object) -> Plan:
     return Plan(tiny_recipe(streams={"logmel": {}}, **sections))
 
