@@ -98,4 +98,4 @@ def test_the_pipeline_as_a_job(head, tiny_corpus, tmp_path):
 def test_a_job_that_fails_ends_the_command_with_its_exit_code(head):
     done = submit(head, "--", "--recipe", "absent", token=head.token, job="extract")
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "ERRAY_HOME is '', a job needs an absolute folder" in done.stderr
+    assert "ERRAY_HOME is '', a job needs an absolute folder" in done.stdout

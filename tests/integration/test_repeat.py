@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from sklearn.metrics import f1_score
 
 from erray.config import load_recipe
-from erray.corpora.cexpr import read_cexpr
+from erray.corpora import read_corpus
 from erray.labels import CEXPR_7
 from erray.metrics import weighted_f1
 from erray.statistics import bootstrap_interval
@@ -108,7 +108,7 @@ def test_over_the_folds_every_clip_is_tested_once_by_a_model_that_had_not_seen_i
         tested: list[str] = []
         for fold in range(NUM_FOLDS):
             corpus = recipe.corpus.model_copy(update={"fold": fold})
-            clips = {clip.clip_id: clip for clip in read_cexpr(corpus).clips}
+            clips = {clip.clip_id: clip for clip in read_corpus(corpus, needs_media=False).clips}
             predictions = rows(
                 run.out / "training" / "repeat" / f"fold{fold}-seed{seed}" / "predictions"
             )
