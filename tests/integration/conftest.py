@@ -11,6 +11,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import requests
 from moto.server import ThreadedMotoServer
 
 from erray.report.build import build_report
@@ -40,10 +41,11 @@ def bucket() -> Iterator[str]:
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        # what moto holds, and the connection, are of the process: those of the module before
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
         patch.setenv("AWS_ACCESS_KEY_ID", "tester")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # a file system of the module before this one is kept, and its server is gone
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         fsspec.filesystem("s3").mkdir("tables")
         yield "s3://tables"
